@@ -1,0 +1,133 @@
+//! What both sides of a FIFO agree on: the names in the control directory, the exit statuses, and
+//! the mark that tells a script its result is complete.
+
+use std::path::PathBuf;
+
+/// Environment variable that names the control directory.
+pub const DIR_VARIABLE: &str = "JEPSEN_FIFO_DIR";
+
+/// The control directory when [`DIR_VARIABLE`] is unset or empty.
+pub const DEFAULT_DIR: &str = "/run/jepsen";
+
+/// FIFO whose write end the harness holds as long as it lives.
+pub const ALIVE: &str = ".alive";
+
+/// Where a client makes its FIFO before it publishes it by rename.
+pub const NEW: &str = ".new";
+
+/// File locked by the harness, with its pid inside.
+pub const LOCK: &str = ".lock";
+
+/// How the file with the result of `op-<id>` begins, where results go to files.
+pub const RESULT_PREFIX: &str = "invoke_";
+
+const OP_PREFIX: &[u8] = b"op-";
+const CHECK: &[u8] = b"check";
+const CHECK_PREFIX: &[u8] = b"check-";
+const MAX_ID: usize = 200;
+
+/// Exit status of a command called in the wrong way, and of a FIFO whose name is unknown
+/// (`EX_USAGE`).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Exit status of a command that lost its harness, unless it was told another (`EX_TEMPFAIL`).
+pub const EXIT_LOST: u8 = 75;
+
+/// What a FIFO asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// One operation of the main generator.
+    Op,
+    /// The end of the main phase, the final generator, and the verdict on the history.
+    Check,
+}
+
+impl Kind {
+    /// The kind a FIFO's name asks for; `None` for a name that is not of the protocol.
+    pub fn of_name(name: &[u8]) -> Option<Kind> {
+        let id_fits = |id: &[u8]| (1..=MAX_ID).contains(&id.len());
+        if name == CHECK {
+            return Some(Kind::Check);
+        }
+        if let Some(id) = name.strip_prefix(CHECK_PREFIX) {
+            return id_fits(id).then_some(Kind::Check);
+        }
+        let id = name.strip_prefix(OP_PREFIX)?;
+        // An id that begins with "check" would share its result file with a check.
+        (id_fits(id) && !id.starts_with(CHECK)).then_some(Kind::Op)
+    }
+}
+
+/// Name of the file that takes the result of the FIFO `name` where results go to files:
+/// `invoke_<id>` for `op-<id>`, `invoke_check…` for a check.
+pub fn result_name(name: &[u8]) -> Vec<u8> {
+    let id = name.strip_prefix(OP_PREFIX).unwrap_or(name);
+    [RESULT_PREFIX.as_bytes(), id].concat()
+}
+
+/// Permission bits that say "complete", with the exit status in the other eight.
+pub const fn mark(status: u8) -> u32 {
+    let status = status as u32;
+    0o100 | (status & 0o077) | ((status & 0o300) << 1)
+}
+
+/// The exit status in a FIFO's permission bits; `None` when the mark is missing.
+pub const fn marked_status(mode: u32) -> Option<u8> {
+    if mode & 0o100 == 0 {
+        return None;
+    }
+    Some(((mode & 0o077) | ((mode & 0o600) >> 1)) as u8)
+}
+
+/// The control directory in force: [`DIR_VARIABLE`], else [`DEFAULT_DIR`].
+pub fn default_dir() -> PathBuf {
+    match std::env::var_os(DIR_VARIABLE) {
+        Some(dir) if !dir.is_empty() => dir.into(),
+        _ => DEFAULT_DIR.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_survives_the_mark() {
+        for status in 0..=255 {
+            assert_eq!(marked_status(mark(status)), Some(status));
+            assert_eq!(mark(status) & !0o777, 0, "only permission bits");
+        }
+        for unmarked in [0o644, 0o600, 0o666, 0o622] {
+            assert_eq!(marked_status(unmarked), None);
+        }
+    }
+
+    #[test]
+    fn names_have_kinds() {
+        let long = |prefix: &str, id: usize| [prefix.as_bytes(), &vec![b'x'; id]].concat();
+        for (name, kind) in [
+            (b"op-1".to_vec(), Some(Kind::Op)),
+            (b"op-\xff\x01".to_vec(), Some(Kind::Op)),
+            (b"check".to_vec(), Some(Kind::Check)),
+            (b"check-7".to_vec(), Some(Kind::Check)),
+            (long("op-", 200), Some(Kind::Op)),
+            (long("op-", 201), None),
+            (long("check-", 201), None),
+            (b"op-".to_vec(), None),
+            (b"check-".to_vec(), None),
+            (b"checked".to_vec(), None),
+            (b"op-check-1".to_vec(), None),
+            (b"op".to_vec(), None),
+            (b"".to_vec(), None),
+        ] {
+            assert_eq!(Kind::of_name(&name), kind, "{}", name.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn an_op_and_a_check_never_share_a_result_file() {
+        assert_eq!(result_name(b"op-1"), b"invoke_1");
+        assert_eq!(result_name(b"check"), b"invoke_check");
+        assert_eq!(result_name(b"check-1"), b"invoke_check-1");
+    }
+}
