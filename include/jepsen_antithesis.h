@@ -1,0 +1,274 @@
+// libjepsen_antithesis: drives a Jepsen-style test harness with Antithesis' test commands.
+//
+// Test commands make FIFOs in a control directory. A harness opens the directory, takes each FIFO
+// as an operation, runs it however it likes, and completes it with what the command is to print and
+// its exit status:
+//
+//     jep_composer *composer;
+//     char error[256];
+//     if (jep_open(NULL, NULL, &composer, error, sizeof error) != JEP_OK) { puts(error); exit(2); }
+//     jep_fifo_op op;
+//     while (jep_fifo_next(composer, -1, &op) == JEP_OK) {
+//         const char *result = run(&op);
+//         jep_complete(composer, op.id, 0, (const uint8_t *)result, strlen(result));
+//     }
+//     jep_free(composer);
+//
+// Handles. A jep_composer belongs to who opened it, until jep_free. Everything else that goes in or
+// out is borrowed for the call, or is the caller's own memory. Pointers are checked for NULL.
+// Outputs are written on success only (errbuf: on failure only).
+//
+// Threads. Every function may be called from any thread, also on one handle at the same time, but
+// jep_free, which must be the last. The library has one thread of its own, "jep-watcher", in which
+// every signal is blocked.
+//
+// Errors. Results are 0 or positive, errors negative; codes are never renumbered, but may be added:
+// treat an unknown negative one as an error. jep_strerror puts them into words; jep_open gives a
+// message of its own, which names the path. There is no hidden last error.
+//
+// fork. A child gets JEP_ERR_FORKED from every call but jep_free, jep_phase, jep_dir and those
+// without a handle; jep_free does nothing. The library's descriptors are closed in the child by a
+// pthread_atfork handler, so that it keeps no script and no lock waiting. All descriptors are
+// close-on-exec.
+//
+// Signals. SIGPIPE never reaches the program, no disposition is changed, and no call fails with
+// EINTR. Only jep_phase, jep_strerror, jep_version and jep_abi_version may be called from a handler.
+//
+// The library stays in memory after dlclose.
+
+/* Generated from the Rust sources by cbindgen: change those, then run "make header". */
+
+
+#ifndef JEPSEN_ANTITHESIS_H
+#define JEPSEN_ANTITHESIS_H
+
+#include <stdint.h>
+
+// Success.
+#define JEP_OK 0
+
+// jep_fifo_next: nothing arrived in time.
+#define JEP_TIMEOUT 1
+
+// jep_fifo_next: jep_wake was called.
+#define JEP_WOKEN 2
+
+// jep_complete: the result is accepted, and its delivery goes on in the background: the script
+// reads slowly, or has yet to open its FIFO. Nothing is left for the caller to do.
+#define JEP_PENDING 3
+
+// jep_complete: the script is gone, nobody waits for this result. Not an error of the test.
+#define JEP_ABANDONED 4
+
+// The composer is closed; scripts that still waited were released without a result.
+#define JEP_CLOSED 5
+
+// An argument that can never be right: NULL where it is not allowed, a status outside 0 to 255.
+#define JEP_ERR_INVALID -10
+
+// The options are not a JSON object of known keys with values of the right type.
+#define JEP_ERR_OPTIONS -20
+
+// The control directory cannot be used, or was taken away while in use.
+#define JEP_ERR_DIRECTORY -30
+
+// The control directory holds something that is not of the protocol; nothing was touched.
+#define JEP_ERR_FOREIGN -40
+
+// Another harness uses the control directory.
+#define JEP_ERR_BUSY -50
+
+// No operation with this id awaits its completion: never given out, or completed before.
+#define JEP_ERR_UNKNOWN_OP -60
+
+// Called in a process that was forked from the one that opened the composer.
+#define JEP_ERR_FORKED -70
+
+// The library failed inside. A bug: please report what it printed on stderr.
+#define JEP_ERR_PANIC -80
+
+// A system call failed.
+#define JEP_ERR_IO -90
+
+// jep_fifo_op.kind: one operation of the main generator.
+#define JEP_KIND_OP 0
+
+// jep_fifo_op.kind: end the main phase, run the final generator, check the history; complete it
+// with the verdict. There is one for each composer: further checks get the same verdict.
+#define JEP_KIND_CHECK 1
+
+// jep_phase: operations come from the main generator.
+#define JEP_PHASE_MAIN 0
+
+// jep_phase: the check was taken from the queue.
+#define JEP_PHASE_FINAL 1
+
+// jep_phase: the check was completed.
+#define JEP_PHASE_CHECKED 2
+
+// The version of this header's functions, constants and structures.
+#define JEP_ABI_VERSION 1
+
+// An open control directory.
+typedef struct jep_composer jep_composer;
+
+// An operation or a check that a script waits for. Owned by the caller, filled by jep_fifo_next.
+typedef struct {
+  // What jep_complete takes. Unique for the composer's life, never 0.
+  uint64_t id;
+  // When it was detected, in nanoseconds of CLOCK_MONOTONIC.
+  int64_t arrived_ns;
+  // JEP_KIND_OP or JEP_KIND_CHECK.
+  int32_t kind;
+  // 0.
+  int32_t reserved;
+  // Name of its FIFO, NUL-terminated: any bytes but NUL and '/', perhaps not UTF-8.
+  char name[256];
+  // 0. Room for later versions.
+  uint8_t spare[32];
+} jep_fifo_op;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+// Opens a control directory: creates it (mode 0700) and its parents where missing, locks it,
+// removes what an earlier harness left and releases or adopts the scripts waiting there, tells
+// clients that a harness lives, and starts to watch. Starts one thread, "jep-watcher".
+//
+// dir: a path; NULL for $JEPSEN_FIFO_DIR, or /run/jepsen where that is unset or empty.
+// options_json: NULL for the defaults, or one JSON object of
+//   "shared" (false): accept a directory that others may write to;
+//   "results" ("fifo"): "file" puts the result of op-<id> into the file invoke_<id> instead;
+//   "on_open" ("release"): "adopt" queues FIFOs older than the harness instead of releasing them;
+//   "max_fds" (a quarter of RLIMIT_NOFILE): FIFOs held open at a time; beyond, FIFOs are opened
+//     when they are completed, and their scripts are not seen to die before;
+//   "close_linger_ms" (1000): how long jep_close waits for scripts to take what is pending;
+//   "drop_abandoned" (true): forget a queued operation whose script has died.
+// out: takes the handle, which is the caller's to free with jep_free.
+// errbuf, errcap: a buffer of errcap bytes that takes a message in words on failure, cut to fit and
+//   NUL-terminated; may be NULL.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (out is NULL), JEP_ERR_OPTIONS, JEP_ERR_DIRECTORY,
+// JEP_ERR_FOREIGN, JEP_ERR_BUSY, JEP_ERR_IO, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_open(const char *dir,
+                 const char *options_json,
+                 jep_composer **out,
+                 char *errbuf,
+                 uint64_t errcap);
+
+// Waits for the next operation or check.
+//
+// timeout_us: microseconds to wait; negative waits for ever, 0 only looks.
+// out: filled when JEP_OK is returned, and only then.
+//
+// Taking a check moves the phase to JEP_PHASE_FINAL: operations queued before it have been given
+// out by then; later ones are answered by the library. Of several threads waiting, each operation
+// goes to exactly one. A signal handler that runs meanwhile does not end the wait.
+//
+// Returns JEP_OK, JEP_TIMEOUT, JEP_WOKEN (it takes precedence over operations), JEP_CLOSED, or
+// JEP_ERR_INVALID (NULL), JEP_ERR_DIRECTORY (the control directory was taken away; every later call
+// says the same), JEP_ERR_IO, JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_fifo_next(jep_composer *composer, int64_t timeout_us, jep_fifo_op *out);
+
+// Completes an operation or the check. Never waits for the script: what does not fit its pipe is
+// copied, and delivered in the background.
+//
+// op_id: from jep_fifo_op.id.
+// status: 0 to 255, the exit status of the script's command. Antithesis reports every status but 0,
+//   so operations are completed with 0 whatever came of them, and a check with 1 only when the
+//   history is invalid or the harness failed.
+// data, len: what the command prints; any bytes; data may be NULL when len is 0. Borrowed for the
+//   call.
+//
+// Returns JEP_OK (the script has it, or finds it in its pipe), JEP_PENDING, JEP_ABANDONED,
+// JEP_CLOSED, or JEP_ERR_INVALID (NULL, or a status out of range), JEP_ERR_UNKNOWN_OP, JEP_ERR_IO
+// (with "results": "file", the file could not be written), JEP_ERR_FORKED, JEP_ERR_PANIC. After
+// JEP_ERR_INVALID and JEP_ERR_IO the operation still awaits its completion. Thread-safe.
+// Since 0.1.0.
+int32_t jep_complete(jep_composer *composer,
+                     uint64_t op_id,
+                     int32_t status,
+                     const uint8_t *data,
+                     uint64_t len);
+
+// How far the test has come: JEP_PHASE_MAIN, JEP_PHASE_FINAL or JEP_PHASE_CHECKED. An acquire load;
+// may be asked for every operation, and from a signal handler.
+//
+// Returns a phase, or JEP_ERR_INVALID (NULL). Thread-safe. Since 0.1.0.
+int32_t jep_phase(const jep_composer *composer);
+
+// Makes one call of jep_fifo_next, under way or to come, return JEP_WOKEN. One flag: further calls
+// before that change nothing. Of several threads waiting, one gets it. With it a harness waits in
+// one place for FIFOs and for its own workers. Not for signal handlers.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (NULL), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe.
+// Since 0.1.0.
+int32_t jep_wake(jep_composer *composer);
+
+// A descriptor for poll(2), select(2) or epoll(7): readable when jep_fifo_next with timeout 0 may
+// have something, and for ever once the composer is closed. It may be readable for nothing, so look
+// with timeout 0 and poll again after JEP_TIMEOUT. Deliveries go on while a caller only polls. The
+// descriptor is the composer's until jep_free; neither read nor close it.
+//
+// Returns a descriptor, 0 or more, or JEP_ERR_INVALID (NULL), JEP_ERR_IO (no descriptor can be
+// had), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_fd(jep_composer *composer);
+
+// Whether the script that waits for an operation is known to be gone: 1, else 0. A script that was
+// killed before it opened its FIFO cannot be told from a slow one: 0.
+//
+// Returns 0 or 1, or JEP_ERR_INVALID (NULL), JEP_ERR_UNKNOWN_OP, JEP_ERR_FORKED, JEP_ERR_PANIC.
+// Thread-safe. Since 0.1.0.
+int32_t jep_abandoned(jep_composer *composer, uint64_t op_id);
+
+// The control directory in force, as a path.
+//
+// buf, cap: a buffer of cap bytes that takes the path, cut to fit and NUL-terminated; may be NULL.
+//
+// Returns the length of the whole path in bytes, without the NUL: a buffer of one more holds it.
+// Or JEP_ERR_INVALID (NULL composer), JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int64_t jep_dir(jep_composer *composer, char *buf, uint64_t cap);
+
+// Counters since the composer was opened, as one JSON object of numbers: arrived, taken, completed,
+// abandoned, dropped, answered, released, ignored, overflows; and as of now: queued, outstanding,
+// pending, fds. Keys may be added.
+//
+// buf, cap: as for jep_dir.
+//
+// Returns the length of the whole text in bytes, without the NUL, or JEP_ERR_INVALID (NULL
+// composer), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int64_t jep_stats(jep_composer *composer, char *buf, uint64_t cap);
+
+// Closes: every thread in jep_fifo_next gets JEP_CLOSED; every script that still waits is released
+// (end of file without a mark); what is pending is delivered for at most close_linger_ms; what is
+// ours in the directory is removed, and the directory is free for the next harness. Results in
+// files stay. Returns when all that is done. The handle stays valid, and jep_fd readable, until
+// jep_free. A process that ends without it leaves native clients to find out by themselves, which
+// they do at once, and plain scripts perhaps waiting until the next open.
+//
+// Returns JEP_OK, also when closed before or at the same time by another thread, or
+// JEP_ERR_INVALID (NULL), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_close(jep_composer *composer);
+
+// Frees a handle, and closes it first if need be. For after the last call on it has returned; to
+// make that happen, jep_close wakes who waits. NULL is ignored. In a forked child it does nothing.
+// Since 0.1.0.
+void jep_free(jep_composer *composer);
+
+// What a code means, in English. For every integer; the text is static and never freed.
+// Thread-safe. Since 0.1.0.
+const char *jep_strerror(int32_t code);
+
+// The library's version, like "0.1.0". Static. Thread-safe. Since 0.1.0.
+const char *jep_version(void);
+
+// The library's JEP_ABI_VERSION. A program or binding that was made for another one should refuse
+// to go on. Thread-safe. Since 0.1.0.
+uint32_t jep_abi_version(void);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* JEPSEN_ANTITHESIS_H */

@@ -1,0 +1,195 @@
+//! One script's FIFO and this library's end of it.
+//!
+//! A FIFO opens for writing only while someone reads it. A script that has made its FIFO but not
+//! opened it yet gives no sign when it blocks in open(2). So the FIFO is opened with a reader of
+//! our own beside, which leaves at once: the write end stays, lets the script's open through the
+//! moment it comes, and poll(2) on it tells whether a reader is there.
+
+use crate::directory::ControlDir;
+use crate::protocol::mark;
+use crate::sys::{self, Fd, FileId};
+use crate::watch::Watch;
+use inotify::WatchDescriptor;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fchmod};
+use std::ffi::CString;
+use std::os::fd::AsFd;
+
+pub(crate) struct Fifo {
+    pub(crate) name: CString,
+    pub(crate) file: FileId,
+    end: End,
+}
+
+enum End {
+    /// Not opened yet: there was no reader when it was tried, or no descriptor to spare.
+    Unopened,
+    /// Held open for a script that has not opened it yet.
+    Awaiting(Fd, Option<WatchDescriptor>),
+    /// The script has it open, or had before it died.
+    Attached(Fd),
+    /// The name is gone, or no longer this FIFO's: the script cannot be reached.
+    Lost,
+}
+
+/// How much of the data went into the pipe.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    All,
+    /// So many bytes; the script must read before more fits.
+    Part(usize),
+    /// Nothing yet: the script has not opened its FIFO.
+    NotOpened,
+    /// Nothing yet: no descriptor can be had to open it.
+    NoDescriptor,
+    /// The script is gone.
+    Nobody,
+}
+
+impl Fifo {
+    pub(crate) fn new(name: CString, file: FileId) -> Fifo {
+        Fifo {
+            name,
+            file,
+            end: End::Unopened,
+        }
+    }
+
+    /// The write end, if it is held.
+    pub(crate) fn write_end(&self) -> Option<&Fd> {
+        match &self.end {
+            End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
+            End::Unopened | End::Lost => None,
+        }
+    }
+
+    pub(crate) fn is_unopened(&self) -> bool {
+        matches!(self.end, End::Unopened)
+    }
+
+    /// Opens the write end if a script is there to read.
+    ///
+    /// # Errors
+    ///
+    /// `ENXIO`: no script has it open yet. `EMFILE` and the like: try again later.
+    pub(crate) fn attach(&mut self, dir: &ControlDir) -> nix::Result<()> {
+        if !self.is_unopened() {
+            return Ok(());
+        }
+        match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
+            Ok(Some(fd)) => self.end = End::Attached(fd),
+            // With the permissions of another user's FIFO it cannot be served either.
+            Ok(None) | Err(Errno::EACCES) => self.end = End::Lost,
+            Err(errno) => return Err(errno),
+        }
+        Ok(())
+    }
+
+    /// Opens the write end whether a script is there or not, so that its open will not block and
+    /// will be seen. Returns the watch that sees it; none when the kernel has no more watches, and
+    /// [`Fifo::has_reader`] must be asked from time to time.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE` and the like: try again later.
+    pub(crate) fn await_script(
+        &mut self,
+        dir: &ControlDir,
+        watch: &mut Watch,
+    ) -> nix::Result<Option<WatchDescriptor>> {
+        let open = |access| sys::open_fifo(dir.fd(), &self.name, self.file, access);
+        let (Some(reader), Some(writer)) = (open(OFlag::O_RDONLY)?, open(OFlag::O_WRONLY)?) else {
+            self.end = End::Lost;
+            return Ok(None);
+        };
+        drop(reader);
+        // Watched only now, so that every open that is reported is the script's.
+        let opened = watch.watch_open(&writer).ok();
+        self.end = End::Awaiting(writer, opened.clone());
+        Ok(opened)
+    }
+
+    /// Notes that the script has opened its FIFO. Returns the watch that is no longer needed.
+    pub(crate) fn opened(&mut self) -> Option<WatchDescriptor> {
+        match std::mem::replace(&mut self.end, End::Lost) {
+            End::Awaiting(fd, watch) => {
+                self.end = End::Attached(fd);
+                watch
+            }
+            other => {
+                self.end = other;
+                None
+            }
+        }
+    }
+
+    /// Whether the FIFO is held open for a script that has been seen to open it.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        matches!(self.end, End::Awaiting(..))
+    }
+
+    /// Whether a script is blocked on the FIFO that is held open for it, seen or not.
+    pub(crate) fn has_reader(&self) -> bool {
+        self.write_end()
+            .is_some_and(|fd| !sys::has_no_reader(fd.as_fd()))
+    }
+
+    /// Whether the script is known to be gone.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        match &self.end {
+            End::Unopened | End::Awaiting(..) => false,
+            End::Attached(fd) => sys::has_no_reader(fd.as_fd()),
+            End::Lost => true,
+        }
+    }
+
+    /// Writes as much as fits, without blocking.
+    pub(crate) fn write(&self, data: &[u8]) -> Written {
+        let fd = match &self.end {
+            End::Unopened => return Written::NoDescriptor,
+            End::Awaiting(..) => return Written::NotOpened,
+            End::Lost => return Written::Nobody,
+            End::Attached(fd) => fd.as_fd(),
+        };
+        if data.is_empty() && sys::has_no_reader(fd) {
+            return Written::Nobody;
+        }
+        let mut written = 0;
+        while written < data.len() {
+            match sys::write_without_sigpipe(fd, &data[written..]) {
+                Ok(n) => written += n,
+                Err(Errno::EAGAIN) => return Written::Part(written),
+                Err(_) => return Written::Nobody,
+            }
+        }
+        Written::All
+    }
+
+    /// Removes the FIFO's name, unless it has become another's.
+    pub(crate) fn unlink(&self, dir: &ControlDir) {
+        let ours = match &self.end {
+            End::Awaiting(fd, _) | End::Attached(fd) => sys::is_linked(fd.as_fd()),
+            End::Unopened => dir.stat(&self.name).is_ok_and(|s| s.file == self.file),
+            End::Lost => false,
+        };
+        if ours {
+            dir.remove(&self.name);
+        }
+    }
+
+    /// Sets the mark that says the result is complete. For after the unlink and before the close.
+    pub(crate) fn mark(&self, status: u8) {
+        if let Some(fd) = self.write_end() {
+            let _ = fchmod(&**fd, Mode::from_bits_truncate(mark(status)));
+        }
+    }
+
+    /// Gives up the write end without closing it yet.
+    pub(crate) fn into_write_end(self) -> Option<Fd> {
+        match self.end {
+            End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
+            End::Unopened | End::Lost => None,
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The kernel's word on what happens in the control directory.
+
+use crate::directory::ControlDir;
+use crate::error::Error;
+use crate::sys::Fd;
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+
+/// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
+/// thread that handles them.
+const PORTION_BYTES: usize = 4096;
+
+pub(crate) struct Watch {
+    inotify: Fd<Inotify>,
+    dir: WatchDescriptor,
+    alive: Option<WatchDescriptor>,
+    buffer: Box<[u8; PORTION_BYTES]>,
+}
+
+/// One thing that happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A name appeared.
+    Arrived(CString),
+    /// Somebody opened the FIFO with this watch.
+    Opened(WatchDescriptor),
+    /// Events were lost: the directory must be read.
+    Overflow,
+    /// `.alive` changed; it may have been removed.
+    AliveChanged,
+    /// The directory was removed, renamed or unmounted.
+    Gone,
+}
+
+impl Watch {
+    /// Starts to watch for names that appear in `dir`.
+    pub(crate) fn new(dir: &ControlDir) -> Result<Watch, Error> {
+        let failed = |error| dir.error("watch", "", error);
+        let inotify = Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd()).map_err(failed)?;
+        let mask = WatchMask::CREATE
+            | WatchMask::MOVED_TO
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        let watch = inotify.watches().add(dir.path_by_fd(), mask);
+        Ok(Watch {
+            dir: watch.map_err(failed)?,
+            alive: None,
+            inotify,
+            buffer: Box::new([0; PORTION_BYTES]),
+        })
+    }
+
+    /// Watches for the removal of `.alive`. A directory that is held open gives no event when it is
+    /// removed; but it must be emptied first.
+    pub(crate) fn watch_alive(&mut self, alive: &Fd) -> io::Result<()> {
+        self.alive = Some(self.add(alive.as_raw_fd(), WatchMask::ATTRIB)?);
+        Ok(())
+    }
+
+    pub(crate) fn unwatch_alive(&mut self) {
+        if let Some(alive) = self.alive.take() {
+            self.unwatch(alive);
+        }
+    }
+
+    /// Watches for a script that opens the FIFO of this descriptor.
+    pub(crate) fn watch_open(&mut self, fifo: &Fd) -> io::Result<WatchDescriptor> {
+        self.add(fifo.as_raw_fd(), WatchMask::OPEN)
+    }
+
+    fn add(&mut self, fd: RawFd, mask: WatchMask) -> io::Result<WatchDescriptor> {
+        self.inotify
+            .watches()
+            .add(format!("/proc/self/fd/{fd}"), mask)
+    }
+
+    pub(crate) fn unwatch(&mut self, watch: WatchDescriptor) {
+        let _ = self.inotify.watches().remove(watch);
+    }
+
+    /// A second descriptor of the same watch, to wait on while another thread may be reading.
+    pub(crate) fn fd_to_wait_on(&self) -> io::Result<Fd> {
+        Fd::open(|| self.inotify.as_fd().try_clone_to_owned())
+    }
+
+    /// The next portion of events, oldest first; none if none is waiting.
+    pub(crate) fn read(&mut self) -> io::Result<Vec<Event>> {
+        let events = match self.inotify.read_events(&mut self.buffer[..]) {
+            Ok(events) => events,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(Vec::new()),
+                _ => return Err(error),
+            },
+        };
+        let mut seen = Vec::new();
+        for event in events {
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                seen.push(Event::Overflow);
+            } else if Some(&event.wd) == self.alive.as_ref() {
+                seen.push(Event::AliveChanged);
+            } else if event.wd == self.dir {
+                let arrived = EventMask::CREATE | EventMask::MOVED_TO;
+                if event.mask.intersects(arrived) {
+                    if !event.mask.contains(EventMask::ISDIR) {
+                        let name = event.name.map(|name| name.as_bytes()).unwrap_or_default();
+                        seen.extend(CString::new(name).ok().map(Event::Arrived));
+                    }
+                } else {
+                    seen.push(Event::Gone);
+                }
+            } else if event.mask.contains(EventMask::OPEN) {
+                seen.push(Event::Opened(event.wd));
+            }
+        }
+        Ok(seen)
+    }
+}
