@@ -1,0 +1,285 @@
+"""The command line of a test.
+
+>>> def my_test(options):
+...     return {**options, "name": "register", "client": Client(), "generator": ..., "checker": ...}
+>>> if __name__ == "__main__":
+...     cli.run(cli.single_test_cmd(my_test), cli.antithesis_cmd(my_test))
+
+Exit statuses: 0 valid, 1 invalid, 2 unknown, 254 wrong arguments, 255 the harness itself failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
+
+from . import core, rand
+from .types import Test
+
+log = logging.getLogger(__name__)
+
+Options: TypeAlias = dict[str, Any]
+TestFn: TypeAlias = Callable[[Options], Test]
+"""Makes a test of the options: usually ``{**options, …}``."""
+OptSpec: TypeAlias = Callable[[argparse.ArgumentParser], object]
+"""Adds options of one's own to the parser."""
+
+_USAGE_ERROR = 254
+_CRASH = 255
+_INTERRUPTED = 130
+
+
+class Command:
+    """A subcommand: its name, its options, and what it does. Returns the exit status."""
+
+    def __init__(
+        self,
+        name: str,
+        help: str,
+        opt_specs: Sequence[OptSpec],
+        main: Callable[[Options], int],
+        opt_fn: Callable[[Options], Options],
+    ) -> None:
+        self.name = name
+        self.help = help
+        self.opt_specs = opt_specs
+        self.main = main
+        self.opt_fn = opt_fn
+
+
+def single_test_cmd(
+    test_fn: TestFn,
+    *,
+    opt_spec: OptSpec | None = None,
+    opt_fn: Callable[[Options], Options] | None = None,
+) -> Command:
+    """``test``: runs the test by itself, ``--test-count`` times or until one is not valid.
+
+    `opt_spec` adds options to the parser; `opt_fn` changes the parsed options before the test is
+    made of them.
+    """
+
+    def main(options: Options) -> int:
+        status = 0
+        for _ in range(options["test_count"]):
+            status = _exit_status(core.run(test_fn(dict(options))))
+            if status:
+                break
+        return status
+
+    return _command("test", "run the test by itself", [_local_opt_spec], opt_spec, opt_fn, main)
+
+
+def antithesis_cmd(
+    test_fn: TestFn,
+    *,
+    opt_spec: OptSpec | None = None,
+    opt_fn: Callable[[Options], Options] | None = None,
+) -> Command:
+    """``antithesis``: runs the test as Antithesis' test commands say; see `core.run_antithesis`.
+
+    The parameters are those of `single_test_cmd`.
+    """
+
+    def main(options: Options) -> int:
+        # As Ctrl-C: the commands that wait are released, and the directory is freed.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        test = test_fn(dict(options))
+        for key in _DRIVEN_KEYS & options.keys():
+            test.setdefault(key, options[key])
+        return _exit_status(core.run_antithesis(test))
+
+    help = "run the test as Antithesis' test commands say"
+    return _command("antithesis", help, [_driven_opt_spec], opt_spec, opt_fn, main)
+
+
+def run(*commands: Command, argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs the subcommand that `argv` (default: the process' arguments) names, and exits."""
+    sys.exit(main(*commands, argv=argv))
+
+
+def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
+    """As `run`, but returns the exit status. Wrong arguments still exit."""
+    parser = _Parser(description="Run a Jepsen-style test.")
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for command in commands:
+        sub = subparsers.add_parser(command.name, help=command.help, description=command.help)
+        for opt_spec in command.opt_specs:
+            opt_spec(sub)
+        sub.set_defaults(command=command)
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = vars(parser.parse_args(arguments))
+    command = options.pop("command")
+    options["argv"] = arguments
+    level = logging.DEBUG if options.pop("verbose") else logging.INFO
+    logging.basicConfig(level=level, format="%(levelname)s [%(threadName)s] %(message)s")
+    try:
+        options = command.opt_fn(_resolve(options))
+        if options["seed"] is not None:
+            rand.seed(options["seed"])
+        log.info("Test options:\n%s", options)
+        status: int = command.main(options)
+        return status
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except Exception:
+        log.critical("Oh jeez, I'm sorry, the test broke. Here's why:", exc_info=True)
+        return _CRASH
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # argparse's 2 would say "unknown".
+        self.print_usage(sys.stderr)
+        self.exit(_USAGE_ERROR, f"{self.prog}: {message}\n")
+
+
+def _command(
+    name: str,
+    help: str,
+    specs: list[OptSpec],
+    opt_spec: OptSpec | None,
+    opt_fn: Callable[[Options], Options] | None,
+    main: Callable[[Options], int],
+) -> Command:
+    own = [] if opt_spec is None else [opt_spec]
+    return Command(name, help, [*specs, *own], main, opt_fn or (lambda o: o))
+
+
+def _test_opt_spec(parser: argparse.ArgumentParser, time_limit: float | None) -> None:
+    add = parser.add_argument
+    add("-n", "--node", action="append", metavar="HOSTNAME", help="a node; may be repeated")
+    add("--nodes", metavar="LIST", help="nodes, separated by commas")
+    add("--nodes-file", metavar="FILE", help="a file of nodes, one a line")
+    add(
+        "--concurrency",
+        default="1n",
+        metavar="NUMBER",
+        help="how many client threads; 3n for 3 for each node (default: %(default)s)",
+    )
+    add(
+        "--time-limit",
+        type=_positive_float,
+        default=time_limit,
+        metavar="SECONDS",
+        help=f"how long the test's generator runs (default: {time_limit or 'until the check'})",
+    )
+    add(
+        "--test-count",
+        type=_positive_int,
+        default=1,
+        metavar="NUMBER",
+        help="how many times to run the test (default: %(default)s)",
+    )
+    add("--seed", type=int, help="makes random choices repeatable")
+    add("--leave-db-running", action="store_true", help="leave the system as it is at the end")
+    add("--store-dir", default="store", metavar="DIR", help="where results go (default: store)")
+    add("-v", "--verbose", action="store_true", help="log every operation")
+
+
+def _local_opt_spec(parser: argparse.ArgumentParser) -> None:
+    _test_opt_spec(parser, time_limit=60)
+
+
+def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
+    _test_opt_spec(parser, time_limit=None)
+    # Only what is given: the test may have said the rest.
+    parser.argument_default = argparse.SUPPRESS
+    add = parser.add_argument
+    add("--fifo-dir", metavar="DIR", help="control directory (default: $JEPSEN_FIFO_DIR)")
+    add("--shared", action="store_true", help="accept one that other users may write to")
+    add(
+        "--on-exhausted",
+        choices=("wait", "finish"),
+        help="when the generator ends: wait for the check (default), or analyse at once",
+    )
+    add(
+        "--after-check",
+        choices=("linger", "exit"),
+        help="stay and answer later checks (default inside Antithesis), or exit",
+    )
+    add(
+        "--op-release-after",
+        type=_positive_float,
+        metavar="SECONDS",
+        help="how long a command waits for its operation (default: 60)",
+    )
+    add(
+        "--drain-timeout",
+        type=_positive_float,
+        metavar="SECONDS",
+        help="how long the check waits for operations to end (default: 60)",
+    )
+    add(
+        "--unknown-status",
+        type=_status,
+        metavar="STATUS",
+        help="exit status of a check that finds no verdict (default: 0)",
+    )
+
+
+_DRIVEN_KEYS = {
+    "fifo_dir",
+    "shared",
+    "on_exhausted",
+    "after_check",
+    "op_release_after",
+    "drain_timeout",
+    "unknown_status",
+    "store_dir",
+}
+
+
+def _resolve(options: Options) -> Options:
+    """Merges the ways to name nodes, and makes concurrency a number."""
+    nodes: list[str] = []
+    if path := options.pop("nodes_file"):
+        try:
+            nodes += Path(path).read_text().split()
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"--nodes-file: {error}") from None
+    nodes += [n for n in re.split(r",\s*", options.pop("nodes") or "") if n]
+    nodes += options.pop("node") or []
+    nodes = nodes or list(core.DEFAULT_NODES)
+    match = re.fullmatch(r"(\d+)(n?)", options["concurrency"])
+    if not match or not int(match[1]):
+        raise argparse.ArgumentTypeError(
+            f"--concurrency {options['concurrency']}: must be a positive integer, optionally "
+            "followed by n"
+        )
+    concurrency = int(match[1]) * (len(nodes) if match[2] else 1)
+    return {**options, "nodes": nodes, "concurrency": concurrency}
+
+
+def _exit_status(test: Test) -> int:
+    valid = test["results"]["valid"]
+    return 0 if valid is True else 1 if valid is False else 2
+
+
+def _positive_int(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError
+    return value
+
+
+def _positive_float(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise ValueError
+    return value
+
+
+def _status(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 255:
+        raise ValueError
+    return value

@@ -1,0 +1,25 @@
+"""The maps that a test is made of.
+
+Operations and tests are plain dictionaries with Jepsen's keys, as strings: an operation is
+``{"type": "invoke", "f": "read", "value": None, "process": 0, "time": 1234, "index": 7}``.
+Treat operations as immutable: make a new one with ``{**op, "type": "ok"}``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+Op: TypeAlias = dict[str, Any]
+"""An operation: ``type``, ``f``, ``value``, ``process``, ``time`` (nanoseconds), ``index``."""
+
+Test: TypeAlias = dict[str, Any]
+"""A test: ``name``, ``nodes``, ``client``, ``generator``, ``checker`` and whatever it needs."""
+
+Thread: TypeAlias = int | str
+"""A worker thread: 0, 1, 2, … for clients, ``"nemesis"`` for the nemesis."""
+
+Process: TypeAlias = int | str
+"""A logical process; a thread goes on to a new one when its process crashes."""
+
+NEMESIS = "nemesis"
+"""The nemesis' thread, and its process."""
