@@ -1,0 +1,350 @@
+/* A bank on SQLite, tested the way Jepsen tests one, driven by Antithesis' test commands.
+ *
+ * Money moves between accounts, so the sum of all balances must never change, and no read may see
+ * another one. Each `op` command runs one transfer or one read; `check` reads once more with every
+ * worker and answers with the verdict.
+ *
+ *   bank [--bug] [--exit-after-check] [--dir DIR] DATABASE HISTORY
+ *
+ * DATABASE must not exist yet. HISTORY gets a line per invocation and completion, in the format of
+ * Jepsen's history.txt, as they happen. --bug makes transfers read and then write without a
+ * transaction. Exits 0: valid, 1: invalid, 2: no verdict, 64: wrong usage.
+ *
+ * One thread, main's, owns everything but the database connections: it waits for commands, for
+ * workers and for signals in jep_fifo_next() and nowhere else. Whoever has news for it leaves them
+ * under the lock and calls jep_wake(). */
+#define _DEFAULT_SOURCE /* getentropy */
+#include <jepsen_antithesis.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { WORKERS = 8, ACCOUNTS = 5, INITIAL_BALANCE = 20, TOTAL = ACCOUNTS * INITIAL_BALANCE };
+enum { VALID = 0, INVALID = 1, UNKNOWN = 2, USAGE = 64 };
+enum { BUSY_TIMEOUT_MS = 5000 }; /* bounds every operation, hence how long a check waits for them */
+
+struct operation {
+    enum { TRANSFER, READ } f;
+    enum { INVOKE, OK, FAIL, INFO } type; /* INFO: it may or may not have taken place */
+    int from, to, amount;                 /* of a transfer */
+    int balances[ACCOUNTS];               /* what a read saw */
+    char error[128];                      /* why it is FAIL or INFO */
+};
+
+struct worker {
+    struct harness *harness;
+    sqlite3 *db;
+    int process;            /* Jepsen's process: a new number after every INFO */
+    bool has_fifo;          /* false in the final phase */
+    uint64_t fifo;          /* the command that waits for this operation */
+    struct operation op;    /* main's while IDLE and DONE, the worker's while BUSY */
+    enum { IDLE, BUSY, DONE } state; /* under the lock */
+    pthread_cond_t invoked;
+};
+
+struct held { uint64_t fifo; struct held *next; };
+
+struct harness {
+    jep_composer *composer;
+    FILE *history;
+    bool bug;
+    pthread_mutex_t lock;
+    sigset_t stop_signals;
+    pthread_t stopper;
+    struct worker workers[WORKERS];
+    int result;                     /* the verdict, UNKNOWN until then */
+    struct held *first, **last;     /* commands that came while every worker was busy */
+    bool check_taken;
+    uint64_t check;
+    int reads, wrong_reads, ok_final_reads, abandoned;
+    char first_wrong[256];
+};
+
+#define die(...) (fprintf(stderr, "bank: " __VA_ARGS__), fputc('\n', stderr), exit(UNKNOWN))
+
+static int below(int n) {
+    uint32_t r; /* from the kernel, which Antithesis controls, rather than from a seed of our own */
+    if (getentropy(&r, sizeof r) != 0) die("no entropy");
+    return (int)(r % (uint32_t)n);
+}
+
+/* ---- The client: what a worker does to the database --------------------------------------- */
+
+/* Runs one statement with parameters ?1 and ?2; up to `rows` of its rows' numbers go to `out`. */
+static bool sql(sqlite3 *db, const char *text, int a, int b, int *out, int rows) {
+    sqlite3_stmt *statement;
+    int result;
+    if (sqlite3_prepare_v2(db, text, -1, &statement, NULL) != SQLITE_OK) return false;
+    sqlite3_bind_int(statement, 1, a); /* refused, without harm, where there is no such parameter */
+    sqlite3_bind_int(statement, 2, b);
+    while ((result = sqlite3_step(statement)) == SQLITE_ROW)
+        if (rows-- > 0) *out++ = sqlite3_column_int(statement, 0);
+    sqlite3_finalize(statement);
+    return result == SQLITE_DONE;
+}
+
+static bool run(sqlite3 *db, const char *text) { return sql(db, text, 0, 0, NULL, 0); }
+
+static void failed(struct operation *op, sqlite3 *db, int type) {
+    op->type = type;
+    snprintf(op->error, sizeof op->error, "%s", sqlite3_errmsg(db));
+}
+
+static void transfer(struct worker *w, struct operation *op) {
+    static const char balance[] = "SELECT balance FROM accounts WHERE id = ?1";
+    static const char set[] = "UPDATE accounts SET balance = ?2 WHERE id = ?1";
+    bool bug = w->harness->bug;
+    int from, to;
+    bool done = (bug || run(w->db, "BEGIN IMMEDIATE")) && sql(w->db, balance, op->from, 0, &from, 1) &&
+                sql(w->db, balance, op->to, 0, &to, 1);
+    if (done && from < op->amount) {
+        op->type = FAIL;
+        snprintf(op->error, sizeof op->error, "insufficient funds");
+    } else {
+        if (bug) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+        done = done && sql(w->db, set, op->from, from - op->amount, NULL, 0) &&
+               sql(w->db, set, op->to, to + op->amount, NULL, 0) && (bug || run(w->db, "COMMIT"));
+        if (done) op->type = OK;
+        else failed(op, w->db, !bug && sqlite3_errcode(w->db) == SQLITE_BUSY ? FAIL : INFO);
+    }
+    bool in_transaction = sqlite3_get_autocommit(w->db) == 0;
+    if (in_transaction && !run(w->db, "ROLLBACK")) failed(op, w->db, INFO);
+}
+
+static void read_all(struct worker *w, struct operation *op) {
+    static const char all[] = "SELECT balance FROM accounts ORDER BY id";
+    if (sql(w->db, all, 0, 0, op->balances, ACCOUNTS)) op->type = OK;
+    else failed(op, w->db, FAIL);
+}
+
+static void *worker(void *argument) {
+    struct worker *w = argument;
+    struct harness *h = w->harness;
+    pthread_mutex_lock(&h->lock);
+    for (;;) {
+        while (w->state != BUSY) pthread_cond_wait(&w->invoked, &h->lock);
+        pthread_mutex_unlock(&h->lock);
+        if (w->op.f == TRANSFER) transfer(w, &w->op);
+        else read_all(w, &w->op);
+        pthread_mutex_lock(&h->lock);
+        w->state = DONE;
+        jep_wake(h->composer); /* main sees DONE, since it looks after it was woken */
+    }
+    return NULL;
+}
+
+/* On SIGTERM closes the composer, which ends main's wait and releases commands still waiting. */
+static void *stopper(void *argument) {
+    struct harness *h = argument;
+    int which;
+    sigwait(&h->stop_signals, &which);
+    jep_close(h->composer);
+    return NULL;
+}
+
+/* ---- The history -------------------------------------------------------------------------- */
+
+/* Journals the operation as it stands; the line is also what its command prints. */
+static void journal(struct harness *h, const struct worker *w, char *line, size_t size) {
+    static const char *const types[] = {":invoke", ":ok", ":fail", ":info"};
+    const struct operation *op = &w->op;
+    const int *b = op->balances;
+    char value[128] = "nil";
+    if (op->f == TRANSFER)
+        snprintf(value, sizeof value, "{:from %d, :to %d, :amount %d}", op->from, op->to, op->amount);
+    else if (op->type == OK)
+        snprintf(value, sizeof value, "[%d %d %d %d %d]", b[0], b[1], b[2], b[3], b[4]);
+    snprintf(line, size, "%d\t%s\t%s\t%s%s%s\n", w->process, types[op->type],
+             op->f == TRANSFER ? ":transfer" : ":read", value, op->error[0] ? "\t" : "", op->error);
+    if (fputs(line, h->history) == EOF || fflush(h->history) == EOF) die("cannot write the history");
+}
+
+/* ---- The harness: main's thread ----------------------------------------------------------- */
+
+/* Answers a command. It never blocks; a script that comes late is served in the background. */
+static void answer(struct harness *h, uint64_t fifo, int32_t status, const char *text) {
+    int32_t result = jep_complete(h->composer, fifo, status, (const uint8_t *)text, strlen(text));
+    if (result == JEP_ABANDONED) h->abandoned++; /* its command was killed; the operation counts */
+    else if (result < 0) die("answering a command: %s", jep_strerror(result));
+    /* PENDING: the library goes on. CLOSED: the command was released, jep_fifo_next() says so too. */
+}
+
+static void invoke(struct harness *h, struct worker *w, bool only_read) {
+    char line[256];
+    int from = below(ACCOUNTS), to = (from + 1 + below(ACCOUNTS - 1)) % ACCOUNTS;
+    w->op = (struct operation){.from = from, .to = to, .amount = 1 + below(5)};
+    w->op.f = only_read || below(4) == 0 ? READ : TRANSFER;
+    journal(h, w, line, sizeof line);
+    pthread_mutex_lock(&h->lock);
+    w->state = BUSY;
+    pthread_cond_signal(&w->invoked);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* A worker's operation is over: journal it, look at what a read saw, answer its command. */
+static void completed(struct harness *h, struct worker *w) {
+    char line[256];
+    journal(h, w, line, sizeof line);
+    if (w->op.f == READ && w->op.type == OK) {
+        int total = 0;
+        for (int i = 0; i < ACCOUNTS; i++) total += w->op.balances[i];
+        if (total != TOTAL && h->wrong_reads++ == 0)
+            snprintf(h->first_wrong, sizeof h->first_wrong, "%s", line);
+        h->reads++;
+        h->ok_final_reads += !w->has_fifo;
+    }
+    if (w->has_fifo) answer(h, w->fifo, 0, line);
+    if (w->op.type == INFO) w->process += WORKERS;
+}
+
+static struct worker *in_state(struct harness *h, int state) {
+    struct worker *found = NULL;
+    pthread_mutex_lock(&h->lock);
+    for (int i = 0; i < WORKERS && !found; i++)
+        if ((int)h->workers[i].state == state) found = &h->workers[i];
+    if (found && state == DONE) found->state = IDLE;
+    pthread_mutex_unlock(&h->lock);
+    return found;
+}
+
+/* Sleeps until something happens, and takes note of it. */
+static void wait_for_news(struct harness *h) {
+    jep_fifo_op op;
+    struct worker *w;
+    int32_t got = jep_fifo_next(h->composer, -1, &op);
+    if (got == JEP_WOKEN) {
+        while ((w = in_state(h, DONE))) completed(h, w); /* one wake may stand for several */
+    } else if (got == JEP_OK && op.kind == JEP_KIND_CHECK) {
+        h->check_taken = true;
+        h->check = op.id;
+    } else if (got == JEP_OK) { /* taken even when no worker is free: a check may stand behind it */
+        struct held *held = calloc(1, sizeof *held);
+        if (!held) die("out of memory");
+        held->fifo = op.id;
+        *h->last = held;
+        h->last = &held->next;
+    } else if (got == JEP_CLOSED) { /* what is in flight keeps its :invoke line, as after a crash */
+        pthread_join(h->stopper, NULL);
+        exit(h->result);
+    } else { /* the directory was taken away, for instance */
+        jep_close(h->composer);
+        die("waiting for commands: %s", jep_strerror(got));
+    }
+}
+
+static uint64_t next_held(struct harness *h) {
+    struct held *held = h->first;
+    uint64_t fifo = held->fifo;
+    h->first = held->next;
+    if (!h->first) h->last = &h->first;
+    free(held);
+    return fifo;
+}
+
+static void release_held_to_workers(struct harness *h) {
+    struct worker *w;
+    while (h->first && (w = in_state(h, IDLE))) {
+        w->fifo = next_held(h);
+        w->has_fifo = true;
+        if (jep_abandoned(h->composer, w->fifo) == 1) answer(h, w->fifo, 0, ""); /* killed while held */
+        else invoke(h, w, false);
+    }
+}
+
+static void finish_what_is_in_flight(struct harness *h) {
+    while (in_state(h, BUSY)) wait_for_news(h);
+    for (struct worker *w; (w = in_state(h, DONE));) completed(h, w);
+}
+
+static void judge(struct harness *h, char *text, size_t size) {
+    h->result = h->wrong_reads ? INVALID : h->ok_final_reads ? VALID : UNKNOWN;
+    if (h->result == INVALID)
+        snprintf(text, size, "invalid: %d of %d reads saw a total other than %d, the first:\n%s",
+                 h->wrong_reads, h->reads, TOTAL, h->first_wrong);
+    else if (h->result == VALID)
+        snprintf(text, size, "valid: all %d reads saw a total of %d\n", h->reads, TOTAL);
+    else
+        snprintf(text, size, "unknown: no final read succeeded\n");
+}
+
+static void open_database(struct harness *h, const char *path) {
+    if (access(path, F_OK) == 0) die("%s exists: name a database that does not exist yet", path);
+    for (int i = 0; i < WORKERS; i++) {
+        struct worker *w = &h->workers[i];
+        if (sqlite3_open(path, &w->db) != SQLITE_OK) die("%s: %s", path, sqlite3_errmsg(w->db));
+        sqlite3_busy_timeout(w->db, BUSY_TIMEOUT_MS);
+    }
+    sqlite3 *db = h->workers[0].db;
+    bool made = run(db, "PRAGMA journal_mode = WAL") &&
+                run(db, "CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)");
+    for (int i = 0; i < ACCOUNTS; i++)
+        made = made && sql(db, "INSERT INTO accounts VALUES (?1, ?2)", i, INITIAL_BALANCE, NULL, 0);
+    if (!made) die("%s: %s", path, sqlite3_errmsg(db));
+}
+
+int main(int argc, char **argv) {
+    static struct harness h = {.lock = PTHREAD_MUTEX_INITIALIZER, .result = UNKNOWN, .last = &h.first};
+    const char *dir = NULL; /* $JEPSEN_FIFO_DIR, else /run/jepsen */
+    bool exit_after_check = false;
+    char text[512];
+    int i;
+    for (i = 1; i < argc && argv[i][0] == '-'; i++) {
+        if (strcmp(argv[i], "--bug") == 0) h.bug = true;
+        else if (strcmp(argv[i], "--exit-after-check") == 0) exit_after_check = true;
+        else if (strcmp(argv[i], "--dir") == 0 && i + 1 < argc) dir = argv[++i];
+        else break;
+    }
+    if (argc - i != 2 || argv[i][0] == '-') {
+        fputs("usage: bank [--bug] [--exit-after-check] [--dir DIR] DATABASE HISTORY\n", stderr);
+        return USAGE;
+    }
+    if (!(h.history = fopen(argv[i + 1], "w"))) die("cannot create the history %s", argv[i + 1]);
+    open_database(&h, argv[i]);
+    if (jep_open(dir, NULL, &h.composer, text, sizeof text) != JEP_OK) die("%s", text);
+
+    sigemptyset(&h.stop_signals);
+    sigaddset(&h.stop_signals, SIGTERM);
+    sigaddset(&h.stop_signals, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &h.stop_signals, NULL); /* and in every thread started from here on */
+    bool started = pthread_create(&h.stopper, NULL, stopper, &h) == 0;
+    for (int n = 0; n < WORKERS; n++) {
+        struct worker *w = &h.workers[n];
+        w->harness = &h;
+        w->process = n;
+        pthread_cond_init(&w->invoked, NULL);
+        pthread_t thread; /* never joined: workers end with the process */
+        started = started && pthread_create(&thread, NULL, worker, w) == 0;
+    }
+    if (!started) die("cannot start a thread");
+    jep_dir(h.composer, text, sizeof text);
+    printf("waiting for commands in %s\n", text);
+    fflush(stdout);
+
+    while (!h.check_taken) { /* the main phase: an operation per command */
+        release_held_to_workers(&h);
+        wait_for_news(&h);
+    }
+    while (h.first) answer(&h, next_held(&h), 0, "the main phase has ended\n");
+    finish_what_is_in_flight(&h);
+
+    for (int n = 0; n < WORKERS; n++) { /* the final phase: no commands, every worker reads once */
+        h.workers[n].has_fifo = false;
+        invoke(&h, &h.workers[n], true);
+    }
+    finish_what_is_in_flight(&h);
+
+    judge(&h, text, sizeof text);
+    answer(&h, h.check, h.result == INVALID ? 1 : 0, text); /* UNKNOWN is no alarm: 0, and a line */
+    printf("%s%d commands were killed while their operation ran\n", text, h.abandoned);
+    fflush(stdout);
+    /* In Antithesis the harness stays until its container ends; the library answers later commands. */
+    while (!exit_after_check) wait_for_news(&h);
+    jep_close(h.composer); /* not freed: the threads still know it, and the process ends here */
+    return h.result;
+}

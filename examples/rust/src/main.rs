@@ -1,0 +1,458 @@
+//! A bank on SQLite, tested the way Jepsen tests one, driven by Antithesis' test commands.
+//!
+//! Money moves between accounts, so the sum of all balances must never change, and no read may see
+//! another one. Each `op` command runs one transfer or one read; `check` reads once more with every
+//! worker and answers with the verdict.
+//!
+//! One thread, main's, owns everything but the database connections. It waits for commands, for
+//! workers and for signals in [`Composer::next`] and nowhere else: whoever has news for it leaves
+//! them in a channel and calls [`Composer::wake`].
+
+use jepsen_antithesis::{Completion, Composer, Kind, Next, Options};
+use rusqlite::{Connection, TransactionBehavior};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::Duration;
+
+const USAGE: &str = "usage: bank [--bug] [--exit-after-check] [--dir DIR] DATABASE HISTORY
+
+DATABASE must not exist yet. HISTORY gets a line per invocation and completion, in the format of
+Jepsen's history.txt, as they happen. --bug makes transfers read and then write without a
+transaction. Exits 0: valid, 1: invalid, 2: no verdict, 64: wrong usage.";
+
+const WORKERS: usize = 8;
+const ACCOUNTS: i64 = 5;
+const INITIAL_BALANCE: i64 = 20;
+const TOTAL: i64 = ACCOUNTS * INITIAL_BALANCE;
+
+/// Bounds every operation, hence how long a check waits for them.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+#[derive(Clone, Debug)]
+enum Invocation {
+    Transfer { from: i64, to: i64, amount: i64 },
+    Read,
+}
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Transferred,
+    Balances(Vec<i64>),
+    Fail(String),
+    /// It may or may not have taken place.
+    Info(String),
+}
+
+impl fmt::Display for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Invocation::Transfer { from, to, amount } => {
+                write!(f, ":transfer\t{{:from {from}, :to {to}, :amount {amount}}}")
+            }
+            Invocation::Read => write!(f, ":read\tnil"),
+        }
+    }
+}
+
+// The client: what a worker does to the database.
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let db = Connection::open(path)?;
+    db.busy_timeout(BUSY_TIMEOUT)?;
+    Ok(db)
+}
+
+fn set_up(path: &Path) -> Result<()> {
+    if path.exists() {
+        let path = path.display();
+        return Err(format!("{path} exists: name a database that does not exist yet").into());
+    }
+    let db = connect(path)?;
+    db.pragma_update(None, "journal_mode", "wal")?;
+    db.execute_batch("CREATE TABLE accounts (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL)")?;
+    for id in 0..ACCOUNTS {
+        db.execute(
+            "INSERT INTO accounts VALUES (?1, ?2)",
+            (id, INITIAL_BALANCE),
+        )?;
+    }
+    Ok(())
+}
+
+fn balance(db: &Connection, id: i64) -> rusqlite::Result<i64> {
+    db.query_row("SELECT balance FROM accounts WHERE id = ?1", [id], |row| {
+        row.get(0)
+    })
+}
+
+fn set_balance(db: &Connection, id: i64, balance: i64) -> rusqlite::Result<usize> {
+    db.execute(
+        "UPDATE accounts SET balance = ?2 WHERE id = ?1",
+        (id, balance),
+    )
+}
+
+/// `false`: there was not enough money.
+fn transfer(
+    db: &mut Connection,
+    from: i64,
+    to: i64,
+    amount: i64,
+    bug: bool,
+) -> rusqlite::Result<bool> {
+    if bug {
+        let (has, had) = (balance(db, from)?, balance(db, to)?);
+        thread::sleep(Duration::from_millis(1));
+        if has >= amount {
+            set_balance(db, from, has - amount)?;
+            set_balance(db, to, had + amount)?;
+        }
+        return Ok(has >= amount);
+    }
+    let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let (has, had) = (balance(&transaction, from)?, balance(&transaction, to)?);
+    if has >= amount {
+        set_balance(&transaction, from, has - amount)?;
+        set_balance(&transaction, to, had + amount)?;
+    }
+    transaction.commit()?;
+    Ok(has >= amount)
+}
+
+fn read(db: &Connection) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached("SELECT balance FROM accounts ORDER BY id")?
+        .query_map([], |row| row.get(0))?
+        .collect()
+}
+
+fn run(db: &mut Connection, invocation: &Invocation, bug: bool) -> Outcome {
+    match *invocation {
+        Invocation::Transfer { from, to, amount } => match transfer(db, from, to, amount, bug) {
+            Ok(true) => Outcome::Transferred,
+            Ok(false) => Outcome::Fail("insufficient funds".into()),
+            Err(error) => Outcome::Info(error.to_string()),
+        },
+        Invocation::Read => match read(db) {
+            Ok(balances) => Outcome::Balances(balances),
+            Err(error) => Outcome::Fail(error.to_string()),
+        },
+    }
+}
+
+// The harness: main's thread.
+
+struct Worker {
+    invocations: Sender<Invocation>,
+    /// Jepsen's process: a new number after every [`Outcome::Info`].
+    process: usize,
+    current: Option<Current>,
+}
+
+/// What a worker is at.
+struct Current {
+    invocation: Invocation,
+    /// The command that waits for it. `None` in the final phase.
+    fifo: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Verdict {
+    Valid = 0,
+    Invalid = 1,
+    Unknown = 2,
+}
+
+struct Harness {
+    composer: Arc<Composer>,
+    history: File,
+    workers: Vec<Worker>,
+    outcomes: Receiver<(usize, Outcome)>,
+    /// Commands that came while every worker was busy.
+    held: VecDeque<u64>,
+    check: Option<u64>,
+    reads: usize,
+    wrong_reads: usize,
+    first_wrong: String,
+    final_reads: usize,
+    abandoned: usize,
+}
+
+impl Harness {
+    /// The test, from the first command to the verdict; `None`: closed by a signal before that.
+    fn run(&mut self) -> Result<Option<Verdict>> {
+        // The main phase: an operation per command.
+        while self.check.is_none() {
+            self.release_held_to_workers()?;
+            if !self.wait_for_news()? {
+                return Ok(None);
+            }
+        }
+        for fifo in std::mem::take(&mut self.held) {
+            self.answer(fifo, 0, "the main phase has ended\n")?;
+        }
+        if !self.finish_what_is_in_flight()? {
+            return Ok(None);
+        }
+        // The final phase: no commands, every worker reads once.
+        for worker in 0..WORKERS {
+            self.invoke(worker, Invocation::Read, None)?;
+        }
+        if !self.finish_what_is_in_flight()? {
+            return Ok(None);
+        }
+        let (verdict, text) = self.judge();
+        if let Some(check) = self.check {
+            // Unknown is no alarm: status 0, and a line that says so.
+            self.answer(check, (verdict == Verdict::Invalid).into(), &text)?;
+        }
+        let killed = self.abandoned;
+        println!("{text}{killed} commands were killed while their operation ran");
+        Ok(Some(verdict))
+    }
+
+    /// Sleeps until something happens, and takes note of it. `false`: the composer is closed.
+    fn wait_for_news(&mut self) -> Result<bool> {
+        match self.composer.next(None)? {
+            Next::Op(op) if op.kind == Kind::Check => self.check = Some(op.id),
+            // Taken even when no worker is free: a check may stand behind it.
+            Next::Op(op) => self.held.push_back(op.id),
+            // One wake may stand for several workers.
+            Next::Woken => {
+                while let Ok((worker, outcome)) = self.outcomes.try_recv() {
+                    self.completed(worker, outcome)?;
+                }
+            }
+            Next::Closed => return Ok(false),
+            Next::Timeout => {}
+        }
+        Ok(true)
+    }
+
+    fn release_held_to_workers(&mut self) -> Result<()> {
+        while let Some(worker) = self.workers.iter().position(|w| w.current.is_none()) {
+            let Some(fifo) = self.held.pop_front() else {
+                break;
+            };
+            if self.composer.abandoned(fifo)? {
+                self.answer(fifo, 0, "")?; // killed while held: nobody waits for this operation
+            } else {
+                self.invoke(worker, random_invocation()?, Some(fifo))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn invoke(&mut self, worker: usize, invocation: Invocation, fifo: Option<u64>) -> Result<()> {
+        let worker = &mut self.workers[worker];
+        writeln!(self.history, "{}\t:invoke\t{invocation}", worker.process)?;
+        worker.invocations.send(invocation.clone())?;
+        worker.current = Some(Current { invocation, fifo });
+        Ok(())
+    }
+
+    /// A worker's operation is over: journal it, look at what a read saw, answer its command.
+    fn completed(&mut self, number: usize, outcome: Outcome) -> Result<()> {
+        let worker = &mut self.workers[number];
+        let Some(Current { invocation, fifo }) = worker.current.take() else {
+            return Err(format!("worker {number} completed what was not invoked").into());
+        };
+        let process = worker.process;
+        let line = match &outcome {
+            Outcome::Transferred => format!("{process}\t:ok\t{invocation}\n"),
+            Outcome::Balances(balances) => {
+                let seen = balances
+                    .iter()
+                    .map(i64::to_string)
+                    .collect::<Vec<_>>()
+                    .join(" ");
+                format!("{process}\t:ok\t:read\t[{seen}]\n")
+            }
+            Outcome::Fail(error) => format!("{process}\t:fail\t{invocation}\t{error}\n"),
+            Outcome::Info(error) => {
+                worker.process += WORKERS;
+                format!("{process}\t:info\t{invocation}\t{error}\n")
+            }
+        };
+        self.history.write_all(line.as_bytes())?;
+        if let Outcome::Balances(balances) = outcome {
+            self.reads += 1;
+            self.final_reads += usize::from(fifo.is_none());
+            if balances.iter().sum::<i64>() != TOTAL {
+                self.wrong_reads += 1;
+                if self.wrong_reads == 1 {
+                    self.first_wrong.clone_from(&line);
+                }
+            }
+        }
+        fifo.map_or(Ok(()), |fifo| self.answer(fifo, 0, &line))
+    }
+
+    /// Answers a command. It never blocks; a script that comes late is served in the background.
+    fn answer(&mut self, fifo: u64, status: u8, text: &str) -> Result<()> {
+        match self.composer.complete(fifo, status, text.as_bytes())? {
+            // Its command was killed; the operation counts.
+            Completion::Abandoned => self.abandoned += 1,
+            // Closed: the command was released; next() will say so too.
+            Completion::Done | Completion::Pending | Completion::Closed => {}
+        }
+        Ok(())
+    }
+
+    fn finish_what_is_in_flight(&mut self) -> Result<bool> {
+        while self.workers.iter().any(|worker| worker.current.is_some()) {
+            if !self.wait_for_news()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn judge(&self) -> (Verdict, String) {
+        let (reads, wrong, first) = (self.reads, self.wrong_reads, &self.first_wrong);
+        if wrong > 0 {
+            let text = format!("invalid: {wrong} of {reads} reads saw a total other than {TOTAL}");
+            (Verdict::Invalid, format!("{text}, the first:\n{first}"))
+        } else if self.final_reads > 0 {
+            let text = format!("valid: all {reads} reads saw a total of {TOTAL}\n");
+            (Verdict::Valid, text)
+        } else {
+            let text = "unknown: no final read succeeded\n".into();
+            (Verdict::Unknown, text)
+        }
+    }
+}
+
+/// From the kernel, which Antithesis controls, rather than from a seed of our own.
+fn below(n: i64) -> Result<i64> {
+    Ok((getrandom::u32()? % n as u32).into())
+}
+
+fn random_invocation() -> Result<Invocation> {
+    if below(4)? == 0 {
+        return Ok(Invocation::Read);
+    }
+    let from = below(ACCOUNTS)?;
+    let to = (from + 1 + below(ACCOUNTS - 1)?) % ACCOUNTS;
+    Ok(Invocation::Transfer {
+        from,
+        to,
+        amount: 1 + below(5)?,
+    })
+}
+
+struct Arguments {
+    bug: bool,
+    exit_after_check: bool,
+    dir: Option<PathBuf>,
+    database: PathBuf,
+    history: PathBuf,
+}
+
+fn arguments() -> std::result::Result<Arguments, lexopt::Error> {
+    use lexopt::prelude::*;
+    let (mut bug, mut exit_after_check, mut dir, mut paths) = (false, false, None, Vec::new());
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("bug") => bug = true,
+            Long("exit-after-check") => exit_after_check = true,
+            Long("dir") => dir = Some(parser.value()?.into()),
+            Value(path) => paths.push(PathBuf::from(path)),
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    let [database, history] =
+        <[PathBuf; 2]>::try_from(paths).map_err(|_| "two paths are needed")?;
+    Ok(Arguments {
+        bug,
+        exit_after_check,
+        dir,
+        database,
+        history,
+    })
+}
+
+fn test(arguments: Arguments) -> Result<Verdict> {
+    let history = File::create(&arguments.history)?;
+    set_up(&arguments.database)?;
+    let composer = Arc::new(Composer::open(
+        arguments.dir.as_deref(),
+        Options::default(),
+    )?);
+
+    // On SIGTERM the composer is closed: that ends main's wait and releases commands still waiting.
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    let stopper = composer.clone();
+    thread::spawn(move || signals.forever().next().map(|_| stopper.close()));
+
+    let (report, outcomes) = mpsc::channel();
+    let mut workers = Vec::new();
+    for number in 0..WORKERS {
+        let (invocations, todo) = mpsc::channel();
+        let (report, composer, bug) = (report.clone(), composer.clone(), arguments.bug);
+        let mut db = connect(&arguments.database)?;
+        thread::spawn(move || {
+            for invocation in todo {
+                let outcome = run(&mut db, &invocation, bug);
+                // Nobody listens any more once main has returned.
+                let _ = report.send((number, outcome));
+                let _ = composer.wake();
+            }
+        });
+        workers.push(Worker {
+            invocations,
+            process: number,
+            current: None,
+        });
+    }
+    println!("waiting for commands in {}", composer.dir().display());
+
+    let mut harness = Harness {
+        composer: composer.clone(),
+        history,
+        workers,
+        outcomes,
+        held: VecDeque::new(),
+        check: None,
+        reads: 0,
+        wrong_reads: 0,
+        first_wrong: String::new(),
+        final_reads: 0,
+        abandoned: 0,
+    };
+    let verdict = harness.run();
+    // In Antithesis the harness stays until its container ends; the library answers later commands.
+    if matches!(verdict, Ok(Some(_))) && !arguments.exit_after_check {
+        while harness.wait_for_news()? {}
+    }
+    composer.close()?;
+    Ok(verdict?.unwrap_or(Verdict::Unknown))
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!("bank: {error}\n{USAGE}");
+            return ExitCode::from(64);
+        }
+    };
+    match test(arguments) {
+        Ok(verdict) => ExitCode::from(verdict as u8),
+        Err(error) => {
+            eprintln!("bank: {error}");
+            ExitCode::from(Verdict::Unknown as u8)
+        }
+    }
+}
