@@ -1,0 +1,62 @@
+//! Many more FIFOs than descriptors. One test only: the limit is the whole process'.
+
+mod common;
+use common::{Control, mkfifos, stat, take, until};
+use nix::sys::resource::{Resource, setrlimit};
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
+
+const SCRIPTS: usize = 5_000;
+
+#[test]
+fn five_thousand_fifos_need_no_more_than_256_descriptors() {
+    let control = Control::new();
+    std::fs::create_dir(control.path()).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 256, 256).unwrap();
+    std::fs::set_permissions(
+        control.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o700),
+    )
+    .unwrap();
+    let composer = control.open();
+    let names = || (0..SCRIPTS).map(|i| format!("op-{i}"));
+    mkfifos(&control.path(), names());
+    until("all have arrived", || {
+        stat(&composer, "arrived") == SCRIPTS as u64
+    });
+    assert!(stat(&composer, "fds") <= 64);
+    let ops: Vec<_> = names().map(|_| take(&composer)).collect();
+    assert_eq!(
+        ops.iter().map(|op| op.id).collect::<HashSet<_>>().len(),
+        SCRIPTS
+    );
+
+    // Half of the results are there before any script opens its FIFO, half come after.
+    let (early, late) = ops.split_at(SCRIPTS / 2);
+    for op in early {
+        composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
+    }
+    // The readers share one process with a limit of its own.
+    let readers = Command::new("bash")
+        .args([
+            "-c",
+            "for f in \"$@\"; do r=$(cat $f); [ \"$r\" = $f ] || { echo $f: $r; exit 1; }; done; echo all",
+            "-",
+        ])
+        .args(early.iter().chain(late).map(|op| op.name.to_str().unwrap()))
+        .current_dir(control.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    for op in late {
+        composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
+    }
+    let mut said = String::new();
+    let mut stdout: File = File::from(std::os::fd::OwnedFd::from(readers.stdout.unwrap()));
+    stdout.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "all\n");
+    until("every FIFO is gone", || control.fifos().is_empty());
+    assert_eq!(stat(&composer, "fds"), 0);
+}

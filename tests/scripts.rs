@@ -1,0 +1,381 @@
+//! Scripts caught in every state: none hangs, none gets another's result, none half of its own.
+
+mod common;
+use common::{Control, In, stat, take, take_named, take_nothing, until};
+use jepsen_antithesis::{Completion, Kind, Phase};
+use nix::sys::signal::Signal;
+use std::fs;
+
+#[test]
+fn a_plain_script_gets_its_result() {
+    let control = Control::new();
+    let composer = control.open();
+    let script = control.plain("op-1");
+    let op = take_named(&composer, "op-1");
+    assert_eq!(op.kind, Kind::Op);
+    composer.complete(op.id, 0, b"read 5\n").unwrap();
+    assert_eq!(script.text(), "read 5\n");
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn a_script_reads_its_exit_status_from_the_mark() {
+    let control = Control::new();
+    let composer = control.open();
+    for (status, mode) in [(0, "100"), (1, "101"), (75, "313"), (255, "777")] {
+        let script = control.marked("op-1");
+        let op = take(&composer);
+        composer.complete(op.id, status, b"out\n").unwrap();
+        assert_eq!(script.text(), format!("out\n{mode}\n"));
+    }
+}
+
+#[test]
+fn a_script_that_opens_its_fifo_late_is_served_then() {
+    let control = Control::new();
+    let composer = control.open();
+    let mut script =
+        control.bash("mkfifo op-1; read; exec 3<op-1; cat <&3; stat -Lc %a /proc/$$/fd/3");
+    let op = take(&composer);
+    let completion = composer.complete(op.id, 3, b"at last\n").unwrap();
+    assert_eq!(completion, Completion::Pending);
+    assert_eq!(
+        control.fifos(),
+        ["op-1"],
+        "the name stays until the script has opened it"
+    );
+    script.go_on();
+    assert_eq!(script.text(), "at last\n103\n");
+    until("the FIFO is gone", || control.fifos().is_empty());
+}
+
+/// The same, when the harness was waiting for other operations meanwhile.
+#[test]
+fn a_script_that_opens_late_is_served_by_a_harness_that_waits() {
+    let control = Control::new();
+    let composer = control.open();
+    let mut late = control.bash("mkfifo op-late; read; exec cat op-late");
+    let op = take_named(&composer, "op-late");
+    let held = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| take_named(&composer, "op-next"));
+        assert_eq!(
+            composer.complete(op.id, 0, b"late").unwrap(),
+            Completion::Pending
+        );
+        late.go_on();
+        assert_eq!(late.text(), "late");
+        let next = control.plain("op-next");
+        let op = waiting.join().unwrap();
+        composer.complete(op.id, 0, b"next").unwrap();
+        next.text()
+    });
+    assert_eq!(held, "next");
+}
+
+#[test]
+fn a_stopped_script_gets_its_result_when_it_goes_on() {
+    let control = Control::new();
+    let composer = control.open();
+    let script = control.plain("op-1");
+    let op = take(&composer);
+    take_nothing(&composer);
+    script.until_blocked(In::Read);
+    script.signal(Signal::SIGSTOP);
+    assert_eq!(
+        composer.complete(op.id, 0, b"whole").unwrap(),
+        Completion::Done
+    );
+    assert_eq!(control.fifos(), [""; 0]);
+    script.signal(Signal::SIGCONT);
+    assert_eq!(script.text(), "whole");
+}
+
+#[test]
+fn a_script_killed_before_it_opened_is_pending_until_close() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"close_linger_ms": 10}"#);
+    control
+        .bash("mkfifo op-1; read")
+        .kill_after(|| control.fifos() == ["op-1"]);
+    let op = take(&composer);
+    assert_eq!(
+        composer.complete(op.id, 0, b"x").unwrap(),
+        Completion::Pending
+    );
+    assert_eq!(stat(&composer, "pending"), 1);
+    composer.close().unwrap();
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn a_script_killed_while_it_reads_is_abandoned() {
+    let control = Control::new();
+    let composer = control.open();
+    for data in [&b""[..], b"result"] {
+        let script = control.plain("op-1");
+        let op = take(&composer);
+        take_nothing(&composer);
+        script.until_blocked(In::Read);
+        assert!(!composer.abandoned(op.id).unwrap());
+        script.kill();
+        assert!(composer.abandoned(op.id).unwrap());
+        assert_eq!(
+            composer.complete(op.id, 0, data).unwrap(),
+            Completion::Abandoned
+        );
+        assert_eq!(control.fifos(), [""; 0]);
+    }
+    // The test goes on.
+    let script = control.plain("op-2");
+    let op = take_named(&composer, "op-2");
+    composer.complete(op.id, 0, b"fine").unwrap();
+    assert_eq!(script.text(), "fine");
+}
+
+/// A harness that runs the operation in the thread that took it never comes back to the library
+/// meanwhile.
+#[test]
+fn a_script_killed_in_flight_is_abandoned_though_nobody_waits_for_the_next() {
+    let control = Control::new();
+    let composer = control.open();
+    let script = control.plain("op-1");
+    let op = take(&composer);
+    script.until_blocked(In::Read);
+    script.kill();
+    assert_eq!(
+        composer.complete(op.id, 0, b"x").unwrap(),
+        Completion::Abandoned
+    );
+}
+
+#[test]
+fn a_queued_operation_whose_script_died_is_dropped() {
+    let control = Control::new();
+    let composer = control.open();
+    let dead = control.plain("op-dead");
+    dead.until_blocked(In::Read);
+    let alive = control.plain("op-alive");
+    alive.until_blocked(In::Read);
+    dead.kill();
+    let op = take_named(&composer, "op-alive");
+    composer.complete(op.id, 0, b"").unwrap();
+    assert_eq!(alive.text(), "");
+    assert_eq!(stat(&composer, "dropped"), 1);
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn a_queued_check_whose_script_died_does_not_end_the_main_phase() {
+    let control = Control::new();
+    let composer = control.open();
+    let check = control.plain("check");
+    check.until_blocked(In::Read);
+    check.kill();
+    let script = control.plain("op-1");
+    let op = take_named(&composer, "op-1");
+    assert_eq!(composer.phase(), Phase::Main);
+    composer.complete(op.id, 0, b"still main").unwrap();
+    assert_eq!(script.text(), "still main");
+}
+
+#[test]
+fn an_abandoned_operation_is_delivered_where_the_harness_wants_it() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"drop_abandoned": false}"#);
+    let dead = control.plain("op-dead");
+    dead.until_blocked(In::Read);
+    dead.kill();
+    let op = take_named(&composer, "op-dead");
+    assert_eq!(
+        composer.complete(op.id, 0, b"x").unwrap(),
+        Completion::Abandoned
+    );
+}
+
+#[test]
+fn one_name_after_another_is_another_operation() {
+    let control = Control::new();
+    let composer = control.open();
+    let mut ids = Vec::new();
+    for round in 0..20 {
+        let script = control.plain("op-1");
+        let op = take(&composer);
+        composer
+            .complete(op.id, 0, format!("{round}").as_bytes())
+            .unwrap();
+        assert_eq!(script.text(), format!("{round}"));
+        ids.push(op.id);
+    }
+    ids.dedup();
+    assert_eq!(ids.len(), 20);
+}
+
+#[test]
+fn a_fifo_renamed_over_another_takes_only_its_name() {
+    let control = Control::new();
+    let composer = control.open();
+    let old = control.plain("op-1");
+    let old_op = take(&composer);
+    take_nothing(&composer);
+    old.until_blocked(In::Read);
+    let new = control.bash("mkfifo .new/mine && mv .new/mine op-1 && exec cat op-1");
+    let new_op = take_named(&composer, "op-1");
+    assert_ne!(old_op.id, new_op.id);
+    composer.complete(old_op.id, 0, b"old").unwrap();
+    assert_eq!(old.text(), "old");
+    composer.complete(new_op.id, 0, b"new").unwrap();
+    assert_eq!(new.text(), "new");
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn a_second_reader_hangs_nobody() {
+    let control = Control::new();
+    let composer = control.open();
+    let first = control.plain("op-1");
+    let op = take(&composer);
+    take_nothing(&composer);
+    first.until_blocked(In::Read);
+    let second = control.bash("exec cat op-1");
+    second.until_blocked(In::Read);
+    composer.complete(op.id, 0, b"for one of them").unwrap();
+    let mut read = first.text();
+    read.push_str(&second.text());
+    assert_eq!(read, "for one of them");
+}
+
+#[test]
+fn results_of_any_size_and_any_bytes_arrive_whole() {
+    let control = Control::new();
+    let composer = control.open();
+    for size in [0, 1, 4096, 65_536, 65_537, 1 << 20, 50_000_000] {
+        let result: Vec<u8> = (0..size as u32)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8)
+            .collect();
+        let script = control.plain("op-1");
+        let op = take(&composer);
+        composer.complete(op.id, 0, &result).unwrap();
+        assert!(script.output() == result, "{size} bytes");
+        until("the FIFO is gone", || control.fifos().is_empty());
+    }
+}
+
+#[test]
+fn a_slow_reader_holds_up_nobody_else() {
+    let control = Control::new();
+    let composer = control.open();
+    let mut slow = control.bash("mkfifo op-slow; exec 3<op-slow; read; exec cat <&3");
+    let op = take(&composer);
+    let result = vec![b'x'; 1_000_000];
+    assert_eq!(
+        composer.complete(op.id, 0, &result).unwrap(),
+        Completion::Pending
+    );
+    for _ in 0..10 {
+        let quick = control.plain("op-quick");
+        let op = take_named(&composer, "op-quick");
+        composer.complete(op.id, 0, b"quick").unwrap();
+        assert_eq!(quick.text(), "quick");
+    }
+    slow.go_on();
+    assert!(slow.output() == result);
+}
+
+#[test]
+fn a_reader_killed_in_the_middle_of_a_large_result_is_let_go() {
+    let control = Control::new();
+    let composer = control.open();
+    let slow = control.bash("mkfifo op-slow; exec 3<op-slow; read");
+    let op = take(&composer);
+    let result = vec![b'x'; 1_000_000];
+    assert_eq!(
+        composer.complete(op.id, 0, &result).unwrap(),
+        Completion::Pending
+    );
+    slow.kill();
+    until("nothing is pending", || stat(&composer, "pending") == 0);
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn results_go_to_files_where_the_harness_wants_it() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"results": "file"}"#);
+    let script = control.bash("mkfifo op-7; cat op-7; cat invoke_7");
+    let op = take(&composer);
+    composer.complete(op.id, 0, b"in the file").unwrap();
+    assert_eq!(script.text(), "in the file");
+    let check = control.bash("mkfifo check; cat check; cat invoke_check");
+    let op = take_named(&composer, "check");
+    composer.complete(op.id, 0, b"valid").unwrap();
+    assert_eq!(check.text(), "valid");
+    // What the library answers by itself goes the same way.
+    let late = control.bash("mkfifo op-8; cat op-8; cat invoke_8");
+    assert!(late.text().contains("the check has begun"));
+}
+
+#[test]
+fn what_is_no_fifo_is_no_operation_and_is_never_touched() {
+    let control = Control::new();
+    let composer = control.open();
+    let target = control.beside("target");
+    fs::write(&target, "precious").unwrap();
+    let dangling = control.beside("dangling");
+    std::os::unix::fs::symlink(&target, control.fifo("op-link")).unwrap();
+    std::os::unix::fs::symlink(&dangling, control.fifo("op-dangling")).unwrap();
+    fs::write(control.fifo("op-file"), "precious").unwrap();
+    fs::create_dir(control.fifo("op-dir")).unwrap();
+    std::os::unix::net::UnixListener::bind(control.fifo("op-socket")).unwrap();
+    take_nothing(&composer);
+    let script = control.plain("op-1");
+    let op = take_named(&composer, "op-1");
+    composer.complete(op.id, 0, b"done").unwrap();
+    assert_eq!(script.text(), "done");
+    composer.close().unwrap();
+    assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
+    assert_eq!(
+        fs::read_to_string(control.fifo("op-file")).unwrap(),
+        "precious"
+    );
+    assert!(!dangling.exists());
+    assert!(control.fifo("op-dir").is_dir());
+}
+
+#[test]
+fn a_fifo_with_an_unknown_name_is_answered_with_64() {
+    let control = Control::new();
+    let composer = control.open();
+    let long = "op-".to_owned() + &"x".repeat(252);
+    for name in ["nonsense", "op-check1", "op", &long] {
+        let answer = control.marked(name).text();
+        assert!(answer.contains("unknown FIFO name"), "{answer}");
+        assert!(
+            answer.ends_with("\n300\n"),
+            "the mark of status 64: {answer}"
+        );
+    }
+    take_nothing(&composer);
+    assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn a_name_need_not_be_utf8() {
+    let control = Control::new();
+    let composer = control.open();
+    let script = control.bash(r"mkfifo $'op-\xff\x01 x' && exec cat $'op-\xff\x01 x'");
+    let op = take(&composer);
+    assert_eq!(op.name.to_bytes(), b"op-\xff\x01 x");
+    composer.complete(op.id, 0, b"fine").unwrap();
+    assert_eq!(script.text(), "fine");
+}
+
+trait KillAfter {
+    fn kill_after(self, condition: impl FnMut() -> bool);
+}
+
+impl KillAfter for common::Script {
+    fn kill_after(self, condition: impl FnMut() -> bool) {
+        until("a script is where it is to be killed", condition);
+        self.kill();
+    }
+}
