@@ -1,0 +1,211 @@
+//! The library as a C program meets it: the programs in tests/c, each on its own, compiled by the
+//! C compiler against the header and the shared library, then run as they are, with
+//! AddressSanitizer, and under valgrind.
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::symlink;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Once, mpsc};
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// A program that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Set for a run that takes its time.
+const LONG: &str = "JEP_TEST_LONG";
+
+#[derive(Clone, Copy, PartialEq)]
+enum Under {
+    Nothing,
+    Asan,
+    Valgrind,
+}
+
+impl Under {
+    /// How much of a program's repetitions this run does.
+    fn workload_percent(self) -> u32 {
+        let ordinary = match self {
+            Under::Nothing => 100,
+            Under::Asan => 30,
+            Under::Valgrind => 5,
+        };
+        ordinary * if std::env::var_os(LONG).is_some() { 10 } else { 1 }
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A directory with the shared library that cargo built beside this test, under the names by which
+/// the linker and the loader look for it.
+fn libraries(dir: &Path) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let built = test.with_file_name("libjepsen_antithesis.so");
+    assert!(built.exists(), "{} was not built", built.display());
+    let libraries = dir.join("lib");
+    fs::create_dir(&libraries).unwrap();
+    for name in ["libjepsen_antithesis.so", "libjepsen_antithesis.so.1"] {
+        symlink(&built, libraries.join(name)).unwrap();
+    }
+    libraries
+}
+
+fn compile(program: &str, libraries: &Path, to: &Path, under: Under) -> PathBuf {
+    let binary = to.join(program);
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-std=c99", "-D_GNU_SOURCE", "-g", "-O1", "-pthread"])
+        .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror"]);
+    if under == Under::Asan {
+        compiler.args(["-fsanitize=address", "-fno-omit-frame-pointer"]);
+    }
+    compiler
+        .arg("-I")
+        .arg(root().join("include"))
+        .arg("-o")
+        .arg(&binary)
+        .arg(root().join("tests/c").join(program).with_extension("c"))
+        .arg("-L")
+        .arg(libraries)
+        .arg("-ljepsen_antithesis");
+    let output = compiler.output().unwrap();
+    assert!(
+        output.status.success(),
+        "{compiler:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    binary
+}
+
+fn valgrind_is_installed() -> bool {
+    let installed = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if !installed {
+        static SAID: Once = Once::new();
+        // Past the harness, which keeps what a passing test prints.
+        SAID.call_once(|| {
+            let _ = writeln!(
+                std::io::stderr(),
+                "skipped: valgrind is not installed; the C programs ran without it"
+            );
+        });
+    }
+    installed
+}
+
+/// Compiles and runs one program of tests/c. Returns how it ended and what it printed.
+fn run(program: &str, args: &[&str], under: Under) -> (ExitStatus, String) {
+    let dir = TempDir::new().unwrap();
+    let libraries = libraries(dir.path());
+    let binary = compile(program, &libraries, dir.path(), under);
+    let client = compile("client", &libraries, dir.path(), Under::Nothing);
+    let mut command = match under {
+        Under::Valgrind => {
+            let mut command = Command::new("valgrind");
+            command
+                .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
+                // Else a thread that spins or is signalled all the time starves the others.
+                .args(["--fair-sched=try", "--num-callers=30"])
+                .arg(&binary);
+            command
+        }
+        Under::Nothing | Under::Asan => Command::new(&binary),
+    };
+    // Not a pipe: what the program leaves behind must not keep this test waiting.
+    let log = dir.path().join("log");
+    let to_log = File::create(&log).unwrap();
+    let mut child = command
+        .arg(dir.path().join("control"))
+        .args(args)
+        .env("LD_LIBRARY_PATH", &libraries)
+        .env("CLIENT", &client)
+        .env("WORKLOAD_PERCENT", under.workload_percent().to_string())
+        .env_remove("JEPSEN_FIFO_DIR")
+        .stdin(Stdio::null())
+        .stdout(to_log.try_clone().unwrap())
+        .stderr(to_log)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let group = Pid::from_raw(child.id().try_into().unwrap());
+    let (ended, end) = mpsc::channel::<()>();
+    let watchdog = std::thread::spawn(move || {
+        let hangs = end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        if hangs {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+        hangs
+    });
+    let status = child.wait().unwrap();
+    drop(ended);
+    let hung = watchdog.join().unwrap();
+    let printed = String::from_utf8_lossy(&fs::read(&log).unwrap()).into_owned();
+    assert!(!hung, "{program} did not end: {printed}");
+    (status, printed)
+}
+
+fn passes(program: &str, args: &[&str], under: Under) {
+    if under == Under::Valgrind && !valgrind_is_installed() {
+        return;
+    }
+    let (status, printed) = run(program, args, under);
+    assert!(status.success(), "{program} {args:?}: {status}: {printed}");
+}
+
+macro_rules! programs {
+    ($under:ident, $($test:ident: $program:literal $args:expr;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                super::passes($program, &$args, super::Under::$under);
+            }
+        )*
+    };
+}
+
+mod alone {
+    programs! { Nothing,
+        bad_input: "bad_input" [];
+        buffers: "buffers" [];
+    }
+}
+
+mod with_asan {
+    programs! { Asan,
+        bad_input: "bad_input" [];
+        buffers: "buffers" [];
+    }
+
+    #[test]
+    fn an_overrun_is_seen() {
+        let (status, printed) = super::run("overrun", &[], super::Under::Asan);
+        assert!(!status.success(), "{printed}");
+        assert!(printed.contains("heap-buffer-overflow"), "{printed}");
+    }
+}
+
+mod with_valgrind {
+    programs! { Valgrind,
+        bad_input: "bad_input" [];
+        buffers: "buffers" [];
+    }
+
+    #[test]
+    fn an_overrun_is_seen() {
+        if super::valgrind_is_installed() {
+            let (status, printed) = super::run("overrun", &[], super::Under::Valgrind);
+            assert_eq!(status.code(), Some(99), "{printed}");
+            assert!(printed.contains("Invalid write"), "{printed}");
+        }
+    }
+}
