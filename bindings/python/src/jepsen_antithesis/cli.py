@@ -197,6 +197,11 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
     add("--fifo-dir", metavar="DIR", help="control directory (default: $JEPSEN_FIFO_DIR)")
     add("--shared", action="store_true", help="accept one that other users may write to")
     add(
+        "--on-open",
+        choices=("release", "adopt"),
+        help="commands that wait already: release them (default), or adopt them as operations",
+    )
+    add(
         "--on-exhausted",
         choices=("wait", "finish"),
         help="when the generator ends: wait for the check (default), or analyse at once",
@@ -229,6 +234,7 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
 _DRIVEN_KEYS = {
     "fifo_dir",
     "shared",
+    "on_open",
     "on_exhausted",
     "after_check",
     "op_release_after",

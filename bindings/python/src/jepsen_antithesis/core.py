@@ -20,6 +20,7 @@ drives, also these:
 ==================== =========================================================================
 ``fifo_dir``         the control directory; default: ``$JEPSEN_FIFO_DIR``, else /run/jepsen
 ``shared``           whether other users may write to it
+``on_open``          commands that wait already: ``release`` (default) or ``adopt`` them
 ``on_exhausted``     when the generator has no more operations: ``wait`` for the check (default),
                      or ``finish``: analyse at once, and keep the verdict for the check
 ``after_check``      ``linger``: stay, and answer later checks (default inside Antithesis, where
@@ -46,7 +47,7 @@ from . import antithesis, checker, client, generator, nemesis
 from .composer import Composer, FifoOp, Kind, Signal
 from .errors import ComposerError
 from .interpreter import EXHAUSTED, Driven, interpret
-from .store import Store, logging_to
+from .store import Store, logging_to, serializable_test
 from .types import Test
 
 log = logging.getLogger(__name__)
@@ -121,7 +122,7 @@ def run_antithesis(test: Test) -> Test:
     test = prepare_test(test)
     with (
         _stored(test),
-        Composer(test.get("fifo_dir"), shared=test.get("shared", False)) as composer,
+        Composer(test.get("fifo_dir"), **_composer_options(test)) as composer,
     ):
         driven = Driven(
             composer,
@@ -143,6 +144,10 @@ def run_antithesis(test: Test) -> Test:
         if linger:
             _linger(composer)
         return test
+
+
+def _composer_options(test: Test) -> dict[str, Any]:
+    return {key: test[key] for key in ("shared", "on_open") if key in test}
 
 
 def notify_test_checked(test: Test, check: FifoOp | None) -> None:
@@ -187,7 +192,7 @@ def _stored(test: Test) -> Iterator[None]:
     store = test["store"] = Store(test["name"], test.get("store_dir", "store"))
     with contextlib.closing(store), logging_to(store.path / "jepsen.log"):
         store.save_test(test)
-        log.info("Running test:\n%s", pprint.pformat({k: test[k] for k in sorted(test)}))
+        log.info("Running test:\n%s", pprint.pformat(serializable_test(test)))
         try:
             yield
         except BaseException:

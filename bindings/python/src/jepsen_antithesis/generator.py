@@ -285,14 +285,20 @@ class _Validate(_Wrapper):
         if problems:
             raise GeneratorError(
                 "The generator's answer, when it was asked for an operation, is not valid:\n"
-                f"  {step!r}\n"
+                f"  {_shown(step)}\n"
                 + "".join(f"  - {problem}\n" for problem in problems)
-                + f"Generator: {self.gen!r}\nContext: {ctx!r}"
+                + f"Generator: {_shown(self.gen)}\nContext: {ctx!r}"
             )
         return step[0], _Validate(step[1])
 
 
 _TYPES = frozenset({"invoke", "info", "sleep", "log"})
+
+
+def _shown(value: object) -> str:
+    """The representation of a generator, which may be long."""
+    text = repr(value)
+    return text if len(text) <= 2000 else f"{text[:2000]}…"
 
 
 def _problems(step: Any, ctx: Context) -> list[str]:
@@ -341,7 +347,7 @@ class _FriendlyExceptions(_Wrapper):
         except Exception as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was asked for an operation.\n"
-                f"Generator: {self.gen!r}\nContext: {ctx!r}"
+                f"Generator: {_shown(self.gen)}\nContext: {ctx!r}"
             ) from error
         return None if step is None else (step[0], _FriendlyExceptions(step[1]))
 
@@ -351,7 +357,7 @@ class _FriendlyExceptions(_Wrapper):
         except Exception as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was told of an event.\n"
-                f"Generator: {self.gen!r}\nContext: {ctx!r}\nEvent: {event!r}"
+                f"Generator: {_shown(self.gen)}\nContext: {ctx!r}\nEvent: {event!r}"
             ) from error
 
 

@@ -30,7 +30,10 @@ from .types import Op, Test
 BASE = "store"
 
 NONSERIALIZABLE = frozenset(
-    {"client", "nemesis", "generator", "checker", "history", "results", "antithesis_phase", "store"}
+    {
+        *("antithesis_phase", "checker", "client", "generator", "history"),
+        *("nemesis", "nonserializable_keys", "results", "store"),
+    }
 )
 """Keys of a test that are not written to ``test.json``; ``test["nonserializable_keys"]`` adds
 more."""
@@ -53,8 +56,7 @@ class Store:
 
     def save_test(self, test: Test) -> None:
         """Writes ``test.json``."""
-        hidden = NONSERIALIZABLE | frozenset(test.get("nonserializable_keys", ()))
-        self._write("test.json", {k: v for k, v in test.items() if k not in hidden})
+        self._write("test.json", serializable_test(test))
 
     def save_history(self, history: Iterable[Op]) -> None:
         """Writes ``history.edn``, one operation a line."""
@@ -72,6 +74,12 @@ class Store:
     def _write(self, name: str, value: Any) -> None:
         with _atomic(self.path / name) as file:
             file.write(to_json(value, indent=2) + "\n")
+
+
+def serializable_test(test: Test) -> Test:
+    """The part of a test that is data."""
+    hidden = NONSERIALIZABLE | frozenset(test.get("nonserializable_keys", ()))
+    return {key: value for key, value in test.items() if key not in hidden}
 
 
 @contextlib.contextmanager

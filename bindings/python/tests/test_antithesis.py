@@ -1,0 +1,748 @@
+"""A harness that test commands drive does what the design says of harnesses, with real scripts on
+real FIFOs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import threading
+import time
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import edn_format
+import pytest
+from driving import (
+    LONG,
+    PLAIN,
+    Blocking,
+    Driver,
+    Harness,
+    Recorder,
+    eventually,
+    fs,
+    invocations,
+    results,
+    simple_test,
+)
+
+from jepsen_antithesis import NEMESIS, Client, History, Nemesis, Op, Test, checker
+from jepsen_antithesis import generator as gen
+from jepsen_antithesis.core import SetupError
+from jepsen_antithesis.interpreter import ENDED, EXHAUSTED
+
+READS = gen.repeat({"f": "read"})
+
+
+def read_edn(text: str) -> dict[str, Any]:
+    """A line of EDN with names for keywords, and without the time."""
+
+    def plain(value: Any) -> Any:
+        return value.name if isinstance(value, edn_format.Keyword) else value
+
+    parsed = edn_format.loads(text)
+    return {plain(k): plain(v) for k, v in parsed.items() if plain(k) != "time"}
+
+
+def verdict(valid: Any) -> Any:
+    return lambda test, history, opts: {"valid": valid}
+
+
+class TestReference:
+    """The three scenarios of Jepsen's own composer tests."""
+
+    @pytest.fixture
+    def client(self) -> Recorder:
+        return Recorder()
+
+    @pytest.fixture
+    def harness(self, driver: Driver, client: Recorder) -> Harness:
+        def check(test: Test, history: History, opts: Any) -> dict[str, Any]:
+            client.record("check")
+            return {"valid": [op["f"] for op in history.invokes()] == ["write", "read", "final"]}
+
+        test = simple_test(client, fs("write", "read"), fs("final"), checker=check)
+        harness = driver.harness(test)
+        assert client.taken() == ["teardown"] * 5 + ["setup"] * 5
+        return harness
+
+    @staticmethod
+    def do_op(driver: Driver, client: Recorder, index: int, process: int, f: str) -> None:
+        status, out = driver.op().result()
+        assert status == 0
+        op = {"index": index + 1, "type": "ok", "process": process, "f": f, "value": None}
+        assert read_edn(out) == op
+        assert client.taken() == [{**op, "index": index, "type": "invoke"}]
+
+    @staticmethod
+    def do_check(driver: Driver, client: Recorder, index: int, process: int) -> int:
+        status, out = driver.check().result()
+        assert out.startswith("checked: ")
+        op = {"index": index, "type": "invoke", "process": process, "f": "final", "value": None}
+        assert client.taken() == [op, *["teardown"] * 5, "check"]
+        return status
+
+    def test_immediate_check(self, driver: Driver, client: Recorder, harness: Harness) -> None:
+        assert self.do_check(driver, client, 0, 0) == 1
+        assert harness.result()["results"] == {"valid": False}
+
+    def test_early_check(self, driver: Driver, client: Recorder, harness: Harness) -> None:
+        self.do_op(driver, client, 0, 0, "write")
+        assert self.do_check(driver, client, 2, 1) == 1
+        assert harness.result()["results"] == {"valid": False}
+
+    def test_full(self, driver: Driver, client: Recorder, harness: Harness) -> None:
+        self.do_op(driver, client, 0, 0, "write")
+        self.do_op(driver, client, 2, 1, "read")
+        assert self.do_check(driver, client, 4, 2) == 0
+        assert harness.result()["results"] == {"valid": True}
+
+
+class TestPhases:
+    def test_one_command_releases_one_operation(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS))
+        for _ in range(3):
+            assert driver.op().result()[0] == 0
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == ["read"] * 3
+
+    def test_the_plain_script_works(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS))
+        status, out = driver.op(PLAIN).result()
+        assert status == 0
+        assert read_edn(out)["type"] == "ok"
+        assert driver.check(PLAIN).result() == (0, "checked: valid\n")
+        harness.result()
+        assert driver.fifos() == []
+
+    def test_the_native_command_works(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS))
+        status, out = driver.native("op").result()
+        assert status == 0
+        assert read_edn(out)["type"] == "ok"
+        assert driver.native("check").result() == (0, "checked: valid\n")
+        harness.result()
+
+    def test_commands_at_the_same_time(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, READS, concurrency=8))
+        ops = [driver.op() for _ in range(8)]
+        client.await_begun(8)
+        assert {op["process"] for op in client.begun} == set(range(8))
+        client.let_go.set()
+        indices = {read_edn(out)["index"] for _, out in results(ops)}
+        assert indices == set(range(8, 16)), "each has its own completion"
+        driver.check().result()
+        assert len(harness.result()["history"]) == 16
+
+    def test_final_operations_need_no_command(self, driver: Driver) -> None:
+        harness = driver.harness(
+            simple_test(Recorder(), READS, gen.repeat(50, {"f": "final"})),
+        )
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["final"] * 50
+
+    def test_adopted_commands_come_before_the_check(self, driver: Driver) -> None:
+        driver.dir.mkdir(mode=0o700)
+        ops = [driver.op() for _ in range(20)]
+        check = driver.check()
+        eventually(lambda: len(driver.fifos()) == 21)
+        test = simple_test(Recorder(), READS, concurrency=20, on_open="adopt")
+        harness = driver.harness(test)
+        assert [status for status, _ in results(ops)] == [0] * 20
+        assert check.result()[0] == 0
+        assert invocations(harness.result()) == ["read"] * 20
+
+    def test_a_check_behind_held_commands_is_seen(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, READS, concurrency=1))
+        running = driver.op()
+        client.await_begun(1)
+        held = [driver.op() for _ in range(5)]
+        eventually(lambda: len(driver.fifos()) == 6)
+        check = driver.check()
+        assert results(held) == [(0, ENDED)] * 5
+        assert running.running()
+        assert check.running()
+        client.let_go.set()
+        assert running.result()[0] == 0
+        assert check.result()[0] == 0
+        assert invocations(harness.result()) == ["read"]
+
+    def test_a_check_is_seen_while_operations_are_in_the_future(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), gen.delay(3600, READS)))
+        assert driver.op().result()[0] == 0
+        held = driver.op()
+        eventually(lambda: len(driver.fifos()) == 1)
+        assert driver.check().result()[0] == 0
+        assert held.result() == (0, ENDED)
+        assert invocations(harness.result()) == ["read"]
+
+    def test_operations_begin_when_they_are_due(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), gen.delay(0.2, READS)))
+        results([driver.op() for _ in range(3)])
+        driver.check().result()
+        times = [op["time"] / 1e9 for op in harness.result()["history"].invokes()]
+        gaps = [b - a for a, b in itertools.pairwise(times)]
+        assert len(gaps) == 2
+        assert min(gaps) >= 0.2
+
+    def test_a_command_after_the_check_is_answered(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, None, {"f": "final"}))
+        check = driver.check()
+        client.await_begun(1)
+        status, out = driver.op().result()
+        assert status == 0
+        assert out
+        client.let_go.set()
+        assert check.result()[0] == 0
+        assert invocations(harness.result()) == ["final"]
+
+    def test_a_sleep_of_the_main_phase_ends_with_it(self, driver: Driver) -> None:
+        main = [gen.sleep(3600), {"f": "a"}]
+        harness = driver.harness(simple_test(Recorder(), main, {"f": "final"}))
+        sleeping = driver.op()
+        eventually(lambda: len(driver.fifos()) == 1)
+        assert driver.check().result()[0] == 0
+        assert sleeping.result()[0] == 0
+        assert invocations(harness.result()) == ["final"]
+
+    def test_a_sleep_of_the_final_phase_is_slept(self, driver: Driver) -> None:
+        final = gen.phases({"f": "b"}, gen.sleep(0.3), {"f": "c"})
+        harness = driver.harness(simple_test(Recorder(), None, final, drain_timeout=0.1))
+        assert driver.check().result()[0] == 0
+        b, c = harness.result()["history"].invokes()
+        assert c["time"] - b["time"] >= 0.3e9
+
+    def test_the_nemesis_takes_part(self, driver: Driver) -> None:
+        class Breaker(Nemesis):
+            def invoke(self, test: Test, op: Op) -> Op:
+                return {**op, "type": "info", "value": "broken"}
+
+        breaks = {"type": "info", "f": "break"}
+        test = {
+            **simple_test(Recorder(), None),
+            "nemesis": Breaker(),
+            "generator": gen.phases(
+                gen.main_gen(gen.clients({"f": "a"}, breaks)), gen.nemesis({**breaks, "f": "mend"})
+            ),
+        }
+        harness = driver.harness(test)
+        assert {read_edn(out)["f"] for _, out in results([driver.op(), driver.op()])} == {
+            "a",
+            "break",
+        }
+        assert driver.check().result()[0] == 0
+        ops = [op for op in harness.result()["history"] if op["process"] == NEMESIS]
+        assert [op["f"] for op in ops] == ["break", "break", "mend", "mend"]
+        assert ops[1]["value"] == "broken"
+
+
+class TestExhausted:
+    def test_a_command_is_told_and_no_final_operation_begins(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), fs("a"), fs("final")))
+        assert driver.op().result()[0] == 0
+        assert results([driver.op() for _ in range(3)]) == [(0, EXHAUSTED)] * 3
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["a", "final"]
+
+    def test_held_commands_are_told(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, fs("a"), concurrency=1))
+        first = driver.op()
+        client.await_begun(1)
+        held = [driver.op() for _ in range(3)]
+        eventually(lambda: len(driver.fifos()) == 4)
+        client.let_go.set()
+        assert results(held) == [(0, EXHAUSTED)] * 3
+        assert first.result()[0] == 0
+        assert driver.check().result()[0] == 0
+        harness.result()
+
+    def test_a_time_limit_exhausts(self, driver: Driver) -> None:
+        main = gen.time_limit(0.2, READS)
+        harness = driver.harness(simple_test(Recorder(), main, fs("final")))
+        eventually(lambda: driver.op().result() == (0, EXHAUSTED))
+        assert driver.check().result()[0] == 0
+        names = invocations(harness.result())
+        assert names[0] == "read"
+        assert names[-1] == "final"
+
+    def test_without_main_gen_the_check_is_waited_for(self, driver: Driver) -> None:
+        test = {**simple_test(Recorder(), None), "generator": gen.clients(fs("a", "b"))}
+        harness = driver.harness(test)
+        assert driver.op().result()[0] == 0
+        assert driver.op().result()[0] == 0
+        assert driver.op().result() == (0, EXHAUSTED)
+        assert harness.running()
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == ["a", "b"]
+
+    def test_without_main_gen_the_check_ends_the_generator(
+        self, driver: Driver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        test = {**simple_test(Recorder(), None), "generator": gen.clients(READS)}
+        harness = driver.harness(test)
+        assert driver.op().result()[0] == 0
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == ["read"]
+        assert [r for r in caplog.records if "no main_gen" in r.message]
+
+    def test_with_main_gen_there_is_no_such_warning(
+        self, driver: Driver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        # Not reached before the check, but there all the same.
+        main = gen.phases({"f": "first"}, gen.main_gen(READS), {"f": "final"})
+        test = {**simple_test(Recorder(), None), "generator": gen.clients(main)}
+        harness = driver.harness(test)
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["first", "final"]
+        assert not [r for r in caplog.records if "no main_gen" in r.message]
+
+    @pytest.mark.parametrize("with_main_gen", [True, False])
+    def test_finish_analyses_at_once(self, driver: Driver, with_main_gen: bool) -> None:
+        test = simple_test(Recorder(), fs("a"), fs("final"), on_exhausted="finish")
+        if not with_main_gen:
+            test["generator"] = gen.clients(gen.phases(fs("a"), fs("final")))
+        harness = driver.harness(test)
+        assert driver.op().result()[0] == 0
+        if not with_main_gen:
+            assert driver.op().result()[0] == 0
+        eventually((driver.store / "simple" / "latest" / "results.json").exists)
+        assert driver.op().result() == (0, EXHAUSTED)
+        assert harness.running()
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == ["a", "final"]
+
+
+class TestVerdict:
+    @pytest.mark.parametrize(
+        ("valid", "more", "status", "line"),
+        [
+            (True, {}, 0, "checked: valid"),
+            (False, {}, 1, "checked: invalid; see "),
+            ("unknown", {}, 0, "checked: unknown; see "),
+            ("unknown", {"unknown_status": 7}, 7, "checked: unknown; see "),
+            (False, {"name": None}, 1, "checked: invalid\n"),
+        ],
+    )
+    def test_is_the_checks_status(
+        self, driver: Driver, valid: Any, more: Test, status: int, line: str
+    ) -> None:
+        test = simple_test(Recorder(), READS, checker=verdict(valid), **more)
+        harness = driver.harness(test)
+        found, out = driver.check().result()
+        assert found == status
+        assert out.startswith(line)
+        assert harness.result()["results"]["valid"] == valid
+
+    def test_of_a_checker_that_raises_is_unknown(self, driver: Driver) -> None:
+        def broken(test: Test, history: History, opts: Any) -> dict[str, Any]:
+            raise RuntimeError("no idea")
+
+        harness = driver.harness(simple_test(Recorder(), READS, checker=broken))
+        assert driver.check().result()[0] == 0
+        assert "no idea" in harness.result()["results"]["error"]
+
+    def test_without_any_success_is_no_alarm(self, driver: Driver) -> None:
+        class Failing(Recorder):
+            def invoke(self, test: Test, op: Op) -> Op:
+                return {**op, "type": "fail"}
+
+        harness = driver.harness(simple_test(Failing(), READS))
+        assert driver.op().result()[0] == 0
+        status, out = driver.check().result()
+        assert status == 0
+        assert out.startswith("checked: unknown")
+        assert harness.result()["results"]["valid"] == checker.UNKNOWN
+
+    def test_is_the_same_for_checks_at_the_same_time(self, driver: Driver) -> None:
+        client = Blocking()
+        test = simple_test(client, None, {"f": "final"}, checker=verdict(False))
+        harness = driver.harness(test)
+        checks = [driver.native("check") for _ in range(3)]
+        client.await_begun(1)
+        client.let_go.set()
+        assert len({check.result() for check in checks}) == 1
+        assert checks[0].result()[0] == 1
+        assert invocations(harness.result()) == ["final"]
+
+    def test_is_kept_for_later_checks(self, driver: Driver) -> None:
+        lingering = LingeringHarness(driver, simple_test(Recorder(), READS, checker=verdict(False)))
+        first = driver.check().result()
+        assert first[0] == 1
+        for _ in range(2):
+            assert driver.check().result() == first
+            assert driver.op().result()[0] == 0
+        lingering.end()
+
+
+class LingeringHarness:
+    """A harness whose composer the test can close, which ends the lingering."""
+
+    def __init__(self, driver: Driver, test: Test) -> None:
+        self.harness = driver.harness({**test, "after_check": "linger"})
+
+    def end(self) -> None:
+        from jepsen_antithesis import composer
+
+        assert self.harness.running()
+        for opened in list(composer._open_composers):
+            opened.close()
+        self.harness._thread.join(LONG)
+        assert not self.harness.running()
+
+
+class TestFailure:
+    def test_of_a_client_is_an_info_operation(
+        self, driver: Driver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        class Crashing(Recorder):
+            def invoke(self, test: Test, op: Op) -> Op:
+                raise ConnectionError("the wire is cut")
+
+        harness = driver.harness(simple_test(Crashing(), READS, concurrency=2))
+        outs = [read_edn(driver.op().result()[1]) for _ in range(3)]
+        assert [out["type"] for out in outs] == ["info"] * 3
+        assert [out["error"] for out in outs] == ["indeterminate: the wire is cut"] * 3
+        # A crashed thread goes on with a new process.
+        assert [out["process"] for out in outs] == [0, 1, 2]
+        assert driver.check().result()[0] == 0
+        history = harness.result()["history"]
+        assert history[1]["exception"]["via"][0]["type"] == "builtins.ConnectionError"
+        log = (driver.store / "latest" / "jepsen.log").read_text()
+        assert "Traceback" in log
+        assert "the wire is cut" in log
+
+    @staticmethod
+    def broken_after(n: int) -> Iterator[Op]:
+        for _ in range(n):
+            yield {"f": "read"}
+        raise RuntimeError("the generator broke")
+
+    def test_of_the_generator_ends_the_test(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, self.broken_after(1), concurrency=2))
+        first = driver.op()
+        client.await_begun(1)
+        second = driver.op()
+        # Both are answered, and neither raises an alarm: that is the check's affair.
+        for status, out in results([first, second]):
+            assert status == 0
+            assert out.startswith("failed: ")
+            assert "the generator broke" in out
+        client.let_go.set()
+        with pytest.raises(gen.GeneratorError, match="the generator broke"):
+            harness.result()
+        assert client.taken().count("teardown") == 10, "before set-up, and at the end"
+
+    def test_of_the_generator_is_told_to_the_waiting_check(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS, self.broken_after(2)))
+        status, out = driver.check().result()
+        assert status == 1
+        assert "the generator broke" in out
+        with pytest.raises(gen.GeneratorError):
+            harness.result()
+
+    def test_is_kept_for_the_check_when_lingering(self, driver: Driver) -> None:
+        test = simple_test(Recorder(), self.broken_after(0))
+        lingering = LingeringHarness(driver, test)
+        assert "the generator broke" in driver.op().result()[1]
+        status, out = driver.op().result()
+        assert status == 0
+        assert "the generator broke" in out
+        for _ in range(2):
+            status, out = driver.check().result()
+            assert status == 1
+            assert "the generator broke" in out
+        lingering.end()
+        assert isinstance(lingering.harness.error, gen.GeneratorError)
+
+    def test_of_the_set_up_is_told_to_the_waiting_check(self, driver: Driver) -> None:
+        class Unready(Recorder):
+            def setup(self, test: Test) -> None:
+                self.ready.set()
+                eventually(lambda: any(name.startswith("check") for name in driver.fifos()))
+                raise OSError("no such database")
+
+        client = Unready()
+        harness = driver.harness(simple_test(client, READS))
+        status, out = driver.check().result()
+        assert status == 1
+        assert "no such database" in out
+        with pytest.raises(SetupError, match="no such database"):
+            harness.result()
+        assert client.taken().count("teardown") == 10, "before set-up, and after it failed"
+
+    def test_to_open_a_client_fails_the_operation(self, driver: Driver) -> None:
+        class Closed(Recorder):
+            opened = 0
+
+            def open(self, test: Test, node: str) -> Client:
+                self.opened += 1
+                if self.ready.is_set() and self.opened <= 7:
+                    raise ConnectionRefusedError("try later")
+                return self
+
+        harness = driver.harness(simple_test(Closed(), READS, concurrency=1))
+        outs = [read_edn(driver.op().result()[1]) for _ in range(3)]
+        assert [out["type"] for out in outs] == ["fail", "fail", "ok"]
+        assert [out["process"] for out in outs] == [0, 0, 0]
+        assert driver.check().result()[0] == 0
+        harness.result()
+
+
+class TestHanging:
+    """A client that hangs for ever keeps no command waiting for ever."""
+
+    def test_a_command_is_let_go_and_its_operation_goes_on(self, driver: Driver) -> None:
+        client = Blocking()
+        test = simple_test(client, READS, concurrency=1, op_release_after=0.3)
+        harness = driver.harness(test)
+        status, out = driver.op().result()
+        assert status == 0
+        assert out.startswith("running: not complete after 0.3 s: {")
+        client.let_go.set()
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert [op["type"] for op in harness.result()["history"]] == ["invoke", "ok"]
+
+    def test_a_command_whose_operation_cannot_begin_is_let_go(self, driver: Driver) -> None:
+        client = Blocking()
+        test = simple_test(client, READS, concurrency=1, op_release_after=0.3)
+        harness = driver.harness(test)
+        running = driver.op()
+        client.await_begun(1)
+        held = driver.op()
+        assert held.result() == (0, "waiting: no operation could begin within 0.3 s\n")
+        assert running.result()[0] == 0
+        client.let_go.set()
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["read"]
+
+    def test_the_check_gives_operations_up(self, driver: Driver) -> None:
+        class Hanging(Blocking):
+            def invoke(self, test: Test, op: Op) -> Op:
+                return super().invoke(test, op) if op["f"] == "read" else {**op, "type": "ok"}
+
+        client = Hanging()
+        test = simple_test(client, READS, {"f": "final"}, concurrency=1, drain_timeout=0.3)
+        harness = driver.harness(test)
+        op = driver.op()
+        client.await_begun(1)
+        check = driver.check()
+        assert read_edn(op.result()[1])["type"] == "info"
+        assert check.result()[0] == 0
+        history = harness.result()["history"]
+        assert [(op["f"], op["type"], op["process"]) for op in history] == [
+            ("read", "invoke", 0),
+            ("read", "info", 0),
+            # By another thread, with a client of its own, while the first one still hangs.
+            ("final", "invoke", 1),
+            ("final", "ok", 1),
+        ]
+        assert history[1]["error"] == ["drain-timeout", 0.3]
+        client.let_go.set()
+
+    def test_a_final_operation_is_given_up(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, None, {"f": "final"}, drain_timeout=0.3))
+        assert driver.check().result()[0] == 0
+        assert [op["type"] for op in harness.result()["history"]] == ["invoke", "info"]
+        client.let_go.set()
+
+    @pytest.mark.parametrize("method", ["close", "teardown"])
+    def test_a_client_that_does_not_come_down_is_left_behind(
+        self, driver: Driver, method: str
+    ) -> None:
+        hang = threading.Event()
+
+        class Stuck(Recorder):
+            def close(self, test: Test) -> None:
+                if method == "close" and "invoked" in self.effects:
+                    hang.wait(LONG)
+
+            def teardown(self, test: Test) -> None:
+                if method == "teardown" and "invoked" in self.effects:
+                    hang.wait(LONG)
+
+            def invoke(self, test: Test, op: Op) -> Op:
+                self.record("invoked")
+                return {**op, "type": "ok"}
+
+        harness = driver.harness(simple_test(Stuck(), READS, drain_timeout=0.2))
+        assert driver.op().result()[0] == 0
+        assert driver.check().result() == (0, "checked: valid\n")
+        harness.result()
+        hang.set()
+
+
+class TestKilled:
+    def test_every_command_with_operations_in_flight(self, driver: Driver) -> None:
+        """As Antithesis does before an ``eventually_`` command."""
+        client = Blocking()
+        harness = driver.harness(simple_test(client, READS, {"f": "final"}, concurrency=8))
+        ops = [driver.op() if i % 2 else driver.native("op") for i in range(8)]
+        client.await_begun(8)
+        for op in ops:
+            op.kill(signal.SIGKILL)
+            op.process.wait()
+        check = driver.check()
+        # With every thread busy, a command ends only because the check was taken.
+        assert driver.op().result()[0] == 0
+        released_at = time.monotonic()
+        client.let_go.set()
+        assert check.result() == (0, "checked: valid\n")
+        assert time.monotonic() - released_at < 1
+        assert invocations(harness.result()) == ["read"] * 8 + ["final"]
+
+    def test_commands_that_were_held_get_no_operation(self, driver: Driver) -> None:
+        client = Blocking()
+        harness = driver.harness(simple_test(client, READS, concurrency=1))
+        running = driver.native("op")
+        client.await_begun(1)
+        held = [driver.native("op") for _ in range(3)]
+        eventually(lambda: len(driver.fifos()) == 4)
+        for op in held:
+            op.kill(signal.SIGKILL)
+            op.process.wait()
+        client.let_go.set()
+        assert running.result()[0] == 0
+        assert driver.op().result()[0] == 0
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["read"] * 2
+
+
+class TestStore:
+    def test_an_operation_is_on_disk_before_its_command_ends(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS))
+        for n in range(1, 4):
+            assert driver.op().result()[0] == 0
+            history = History.read(driver.store / "latest" / "history.jsonl")
+            assert [op["type"] for op in history] == ["invoke", "ok"] * n
+        assert driver.check().result()[0] == 0
+        harness.result()
+
+    def test_every_file_is_there(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS, extra={1: {2, 3}}))
+        assert driver.op().result()[0] == 0
+        assert driver.check().result()[0] == 0
+        test = harness.result()
+        path = driver.store / "latest"
+        assert path.resolve() == test["store"].path.resolve()
+        assert (driver.store / "simple" / "latest").resolve() == path.resolve()
+        history = test["history"]
+        assert list(History.read(path / "history.jsonl")) == list(history)
+        lines = (path / "history.edn").read_text().splitlines()
+        assert [read_edn(line)["index"] for line in lines] == [0, 1]
+        assert json.loads((path / "results.json").read_text()) == test["results"]
+        stored = json.loads((path / "test.json").read_text())
+        assert stored["name"] == "simple"
+        assert stored["extra"] == {"1": [2, 3]}
+        assert "client" not in stored
+        assert "Waiting for FIFOs" in (path / "jepsen.log").read_text()
+
+
+class TestSetupComplete:
+    def test_comes_after_the_open_and_the_last_set_up(
+        self, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp / "out"))
+        said = driver.tmp / "out" / "sdk.jsonl"
+        seen: list[tuple[bool, bool]] = []
+
+        class Watching(Recorder):
+            def setup(self, test: Test) -> None:
+                seen.append(((driver.dir / ".alive").exists(), said.exists()))
+                super().setup(test)
+
+        test = simple_test(Watching(), READS, after_check="exit")
+        harness = driver.harness(test)
+        eventually(said.exists)
+        assert seen == [(True, False)] * 5
+        assert driver.check().result()[0] == 0
+        harness.result()
+        lines = [json.loads(line) for line in said.read_text().splitlines()]
+        assert [list(line) for line in lines] == [["antithesis_sdk"], ["antithesis_setup"]]
+        assert lines[1]["antithesis_setup"]["status"] == "complete"
+
+    def test_is_not_said_when_the_set_up_failed(
+        self, driver: Driver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp))
+
+        class Broken(Client):
+            def setup(self, test: Test) -> None:
+                raise OSError("no such database")
+
+        harness = driver.harness(simple_test(Broken(), READS))
+        with pytest.raises(SetupError):
+            harness.result()
+        assert not (driver.tmp / "sdk.jsonl").exists()
+
+
+class TestInterpreter:
+    def test_it_sleeps_when_there_is_nothing_to_do(self, driver: Driver) -> None:
+        """Voluntary context switches of every thread of the harness: none in a second."""
+        command = driver.python("-c", IDLE, str(driver.dir), str(driver.store))
+        eventually((driver.dir / ".alive").exists)
+        assert driver.op().result()[0] == 0
+        pid = command.process.pid
+        # Whatever follows a completion is over when all threads have been asleep for a while.
+        before = switches(pid)
+        deadline = time.monotonic() + LONG
+        while True:
+            time.sleep(1)
+            after = switches(pid)
+            if after == before:
+                break
+            assert time.monotonic() < deadline, f"{before} to {after}"
+            before = after
+        assert len(before) >= 10, "the workers are there"
+        assert driver.check().result()[0] == 0
+        assert command.result()[0] == 0
+
+    def test_memory_grows_with_the_history_only(self, driver: Driver) -> None:
+        # Operations that do not go into the history, from an iterator that could hold them all.
+        harness = driver.harness(simple_test(Recorder(), (gen.sleep(0) for _ in iter(int, 1))))
+
+        def run(n: int) -> None:
+            for i in range(n):
+                path = driver.dir / f"op-{i}"
+                os.mkfifo(path)
+                assert path.read_bytes()
+
+        run(500)
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        run(2000)
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert after - before < 50_000, "less than 25 bytes an operation"
+        assert driver.check().result()[0] == 0
+        harness.result()
+
+
+IDLE = """
+import sys
+from jepsen_antithesis import client, core, generator as gen
+core.run_antithesis({
+    "name": "idle", "fifo_dir": sys.argv[1], "store_dir": sys.argv[2], "concurrency": 10,
+    "client": client.Noop(),
+    "generator": gen.main_gen(gen.clients(gen.repeat({"f": "read"}))),
+})
+"""
+
+
+def switches(pid: int) -> dict[str, str]:
+    """How often each thread of a process was scheduled."""
+    found = {}
+    for task in (Path("/proc") / str(pid) / "task").iterdir():
+        lines = (task / "status").read_text().splitlines()
+        found[task.name] = " ".join(line for line in lines if "ctxt_switches" in line)
+    return found
