@@ -175,8 +175,17 @@ macro_rules! programs {
 
 mod alone {
     programs! { Nothing,
+        idle: "idle" [if std::env::var_os(super::LONG).is_some() { "10" } else { "2" }];
         bad_input: "bad_input" [];
         buffers: "buffers" [];
+        killed_readers: "killed_readers" [];
+        killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        forked_child: "forked_child" [];
+        fork_storm: "fork_storm" [];
+        alarms: "alarms" [];
+        consumers: "consumers" [];
+        polling: "polling" [];
+        footprint: "footprint" [];
     }
 }
 
@@ -184,6 +193,14 @@ mod with_asan {
     programs! { Asan,
         bad_input: "bad_input" [];
         buffers: "buffers" [];
+        killed_readers: "killed_readers" [];
+        killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        forked_child: "forked_child" [];
+        fork_storm: "fork_storm" [];
+        alarms: "alarms" [];
+        consumers: "consumers" [];
+        polling: "polling" [];
+        footprint: "footprint" [];
     }
 
     #[test]
@@ -198,6 +215,14 @@ mod with_valgrind {
     programs! { Valgrind,
         bad_input: "bad_input" [];
         buffers: "buffers" [];
+        killed_readers: "killed_readers" [];
+        killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        forked_child: "forked_child" [];
+        fork_storm: "fork_storm" [];
+        alarms: "alarms" [];
+        consumers: "consumers" [];
+        polling: "polling" [];
+        footprint: "footprint" [];
     }
 
     #[test]
