@@ -6,7 +6,7 @@
 //! watched for [`STAND_BY`], and delivers what a pipe had no room for. The timer that calls it runs
 //! only after something has happened: an idle composer wakes up nobody.
 
-use crate::directory::ControlDir;
+use crate::directory::{ControlDir, DirLock};
 use crate::error::{Error, ErrorKind};
 use crate::options::{Options, Results};
 use crate::protocol;
@@ -87,7 +87,7 @@ struct Shared {
 struct Desk {
     state: State,
     /// The lock on the directory. Freed by the close.
-    lock: Option<Fd>,
+    lock: Option<DirLock>,
     woken: bool,
     closing: bool,
     closed: bool,
@@ -183,9 +183,7 @@ impl Composer {
             stop,
             ready: OnceLock::new(),
         });
-        if shared.lock().state.needs_retry() {
-            shared.set_timer(&mut shared.lock());
-        }
+        shared.set_timer_if_needed(&mut shared.lock());
         let in_thread = shared.clone();
         let thread =
             sys::spawn_without_signals(THREAD_NAME, THREAD_STACK_BYTES, move || in_thread.run())
@@ -257,7 +255,10 @@ impl Composer {
     /// [`ErrorKind::UnknownOp`]: not given out, or completed. [`ErrorKind::Forked`].
     pub fn abandoned(&self, op_id: u64) -> Result<bool, Error> {
         self.check_process()?;
-        self.shared.lock().state.abandoned(op_id)
+        let mut desk = self.shared.lock();
+        let abandoned = desk.state.abandoned(op_id);
+        self.shared.set_timer_if_needed(&mut desk);
+        abandoned
     }
 
     /// The control directory in force.
@@ -320,8 +321,11 @@ impl Composer {
 impl Drop for Composer {
     fn drop(&mut self) {
         if self.close().is_err() {
-            // A forked child: the descriptors are closed already, and their numbers may be others'.
+            // A forked child: the descriptors are closed already and the thread is not here, but
+            // their numbers may be others' by now.
             std::mem::forget(self.shared.clone());
+            let thread = self.thread.get_mut();
+            std::mem::forget(thread.unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }
@@ -409,6 +413,7 @@ impl Shared {
         left: Option<Duration>,
     ) -> MutexGuard<'a, Desk> {
         desk.state.open_the_unopened();
+        self.set_timer_if_needed(&mut desk);
         desk.led = true;
         drop(desk);
         let mut fds = [
@@ -462,6 +467,12 @@ impl Shared {
         if !std::mem::replace(&mut desk.timer_set, true) {
             let once = Expiration::OneShot(TimeSpec::from(STAND_BY));
             let _ = self.timer.set(once, TimerSetTimeFlags::empty());
+        }
+    }
+
+    fn set_timer_if_needed(&self, desk: &mut Desk) {
+        if desk.state.needs_retry() {
+            self.set_timer(desk);
         }
     }
 
@@ -524,9 +535,7 @@ impl Shared {
             desk.stood_in = true;
             self.let_thread_watch(true);
         }
-        if desk.state.needs_retry() {
-            self.set_timer(&mut desk);
-        }
+        self.set_timer_if_needed(&mut desk);
         Ok(completion)
     }
 
@@ -588,9 +597,7 @@ impl Shared {
                 id => desk.state.advance(id),
             }
         }
-        if desk.state.needs_retry() {
-            self.set_timer(&mut desk);
-        }
+        self.set_timer_if_needed(&mut desk);
         if desk.state.has_queued() || desk.state.failed.is_some() {
             self.call_consumer(&mut desk);
         }
@@ -625,9 +632,7 @@ impl Shared {
         self.let_thread_watch(true);
         while desk.state.sending() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline)
         {
-            if desk.state.needs_retry() {
-                self.set_timer(&mut desk);
-            }
+            self.set_timer_if_needed(&mut desk);
             drop(desk);
             self.turn(deadline);
             desk = self.lock();

@@ -2,11 +2,12 @@
 
 use crate::error::{Error, ErrorKind};
 use crate::protocol::{ALIVE, LOCK, NEW, RESULT_PREFIX, result_name};
-use crate::sys::{self, Fd, Stat};
+use crate::sys::{self, Fd, Lock, Stat};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::signal::kill;
 use nix::sys::stat::{Mode, fchmod, mkdirat};
-use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
+use nix::unistd::{Pid, UnlinkatFlags, mkfifoat, unlinkat};
 use std::ffi::{CStr, CString};
 use std::fs::{DirBuilder, File};
 use std::io::Write;
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The control directory, held by a descriptor: a path that is renamed or replaced meanwhile never
 /// leads anything done here into another directory.
@@ -22,6 +24,21 @@ pub(crate) struct ControlDir {
     path: PathBuf,
     fd: Fd,
     shared: bool,
+}
+
+/// How long an owner that is gone is given to let go of the lock: a process that it was starting
+/// when it died has a copy until it executes its program.
+const DEAD_OWNER: Duration = Duration::from_secs(1);
+
+/// The lock on a control directory.
+#[derive(Debug)]
+pub(crate) struct DirLock(Fd);
+
+impl Drop for DirLock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to copies in processes that are being started.
+        sys::unlock(self.0.as_fd());
+    }
 }
 
 /// What was found in the control directory at opening.
@@ -104,24 +121,28 @@ impl ControlDir {
         )
     }
 
-    /// Makes this process the directory's only harness, for as long as the descriptor lives.
-    pub(crate) fn lock(&self) -> Result<Fd, Error> {
+    /// Makes this process the directory's only harness, for as long as the lock lives.
+    pub(crate) fn lock(&self) -> Result<DirLock, Error> {
         let flags = OFlag::O_RDWR
             | OFlag::O_CREAT
             | OFlag::O_NOFOLLOW
             | OFlag::O_NONBLOCK
             | OFlag::O_CLOEXEC;
         let failed = |errno: Errno| self.error("lock", LOCK, errno);
-        let fd = Fd::open(|| openat(self.fd(), LOCK, flags, Mode::from_bits_truncate(0o600)))
-            .map_err(failed)?;
-        if !sys::try_lock(fd.as_fd()).map_err(failed)? {
-            let mut owner = [0; 32];
-            let length = nix::unistd::read(&*fd, &mut owner).unwrap_or(0);
-            let owner = String::from_utf8_lossy(&owner[..length]);
-            let owner = match owner.trim() {
-                "" => "another process".to_owned(),
-                pid => format!("process {pid}"),
-            };
+        let mode = Mode::from_bits_truncate(0o600);
+        let fd = Fd::open(|| openat(self.fd(), LOCK, flags, mode)).map_err(failed)?;
+        let deadline = Instant::now() + DEAD_OWNER;
+        while !sys::try_lock(fd.as_fd(), Lock::Exclusive).map_err(failed)? {
+            let mut text = [0; 32];
+            let length = nix::sys::uio::pread(&*fd, &mut text, 0).unwrap_or(0);
+            let pid = String::from_utf8_lossy(&text[..length]);
+            let owner = pid.trim().parse().ok().map(Pid::from_raw);
+            let is_dead = owner.is_some_and(|pid| kill(pid, None) == Err(Errno::ESRCH));
+            if is_dead && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let owner = owner.map_or("another process".into(), |pid| format!("process {pid}"));
             return Err(Error::new(
                 ErrorKind::Busy,
                 format!(
@@ -130,11 +151,12 @@ impl ControlDir {
                 ),
             ));
         }
+        let lock = DirLock(fd);
         let pid = format!("{}\n", std::process::id());
-        nix::unistd::ftruncate(&*fd, 0)
-            .and_then(|()| nix::unistd::write(&*fd, pid.as_bytes()))
+        nix::unistd::ftruncate(&*lock.0, 0)
+            .and_then(|()| nix::unistd::write(&*lock.0, pid.as_bytes()))
             .map_err(|errno| self.error("write", LOCK, errno))?;
-        Ok(fd)
+        Ok(lock)
     }
 
     /// Names in the directory, in no order.

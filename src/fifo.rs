@@ -4,10 +4,14 @@
 //! opened it yet gives no sign when it blocks in open(2). So the FIFO is opened with a reader of
 //! our own beside, which leaves at once: the write end stays, lets the script's open through the
 //! moment it comes, and poll(2) on it tells whether a reader is there.
+//!
+//! Unless that reader is our own: a process that the host starts at that very moment has a copy of
+//! every descriptor until it executes its program, and neither close-on-exec nor fork handlers
+//! prevent that. So our own reader is locked, which shows as long as a copy is open.
 
 use crate::directory::ControlDir;
 use crate::protocol::mark;
-use crate::sys::{self, Fd, FileId};
+use crate::sys::{self, Fd, FileId, Lock};
 use crate::watch::Watch;
 use inotify::WatchDescriptor;
 use nix::errno::Errno;
@@ -45,6 +49,15 @@ pub(crate) enum Written {
     NoDescriptor,
     /// The script is gone.
     Nobody,
+}
+
+/// Who reads a FIFO that is held open.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Reader {
+    Nobody,
+    Script,
+    /// Perhaps only a copy of our own reader, in a process that the host is starting.
+    Unclear,
 }
 
 impl Fifo {
@@ -88,7 +101,7 @@ impl Fifo {
 
     /// Opens the write end whether a script is there or not, so that its open will not block and
     /// will be seen. Returns the watch that sees it; none when the kernel has no more watches, and
-    /// [`Fifo::has_reader`] must be asked from time to time.
+    /// [`Fifo::reader`] must be asked from time to time.
     ///
     /// # Errors
     ///
@@ -103,6 +116,7 @@ impl Fifo {
             self.end = End::Lost;
             return Ok(None);
         };
+        let _ = sys::try_lock(reader.as_fd(), Lock::Shared);
         drop(reader);
         // Watched only now, so that every open that is reported is the script's.
         let opened = watch.watch_open(&writer).ok();
@@ -124,15 +138,28 @@ impl Fifo {
         }
     }
 
-    /// Whether the FIFO is held open for a script that has been seen to open it.
+    /// Whether the FIFO is held open for a script that has not been seen to open it.
     pub(crate) fn is_awaiting(&self) -> bool {
         matches!(self.end, End::Awaiting(..))
     }
 
-    /// Whether a script is blocked on the FIFO that is held open for it, seen or not.
-    pub(crate) fn has_reader(&self) -> bool {
-        self.write_end()
-            .is_some_and(|fd| !sys::has_no_reader(fd.as_fd()))
+    /// Whether that script's open will be reported.
+    pub(crate) fn is_watched(&self) -> bool {
+        matches!(self.end, End::Awaiting(_, Some(_)))
+    }
+
+    /// Whether somebody reads the FIFO that is held open for its script.
+    pub(crate) fn reader(&self) -> Reader {
+        let Some(fd) = self.write_end().map(|fd| fd.as_fd()) else {
+            return Reader::Nobody;
+        };
+        // In this order: when no copy of our own reader is left, none comes back.
+        let no_copy = sys::try_lock(fd, Lock::Exclusive).unwrap_or(true);
+        match (sys::has_no_reader(fd), no_copy) {
+            (true, _) => Reader::Nobody,
+            (false, true) => Reader::Script,
+            (false, false) => Reader::Unclear,
+        }
     }
 
     /// Whether the script is known to be gone.

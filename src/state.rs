@@ -3,7 +3,7 @@
 
 use crate::directory::ControlDir;
 use crate::error::{Error, ErrorKind};
-use crate::fifo::{Fifo, Written};
+use crate::fifo::{Fifo, Reader, Written};
 use crate::options::{OnOpen, Options, Results};
 use crate::protocol::{ALIVE, EXIT_USAGE, Kind};
 use crate::stats::Stats;
@@ -66,7 +66,7 @@ pub struct FifoOp {
     pub name: CString,
 }
 
-/// At most so many FIFOs that could not be served for want of descriptors are tried at a time.
+/// At most so many FIFOs are looked at again at a time.
 const RETRIES_AT_A_TIME: usize = 256;
 
 const ENDED: &[u8] = b"jepsen: the check has begun; this operation was not run\n";
@@ -109,8 +109,9 @@ pub(crate) struct State {
     queue: VecDeque<u64>,
     /// Not held open yet. Worked off when there is time.
     unopened: VecDeque<u64>,
-    /// Completed, but not to be served for want of a descriptor or a watch. Tried again and again.
-    starved: VecDeque<u64>,
+    /// To be looked at again before long: no event tells when a descriptor can be had, when a script
+    /// opens a FIFO for which the kernel had no watch, or when a copy of our own reader is gone.
+    again: VecDeque<u64>,
     awaiting_verdict: Vec<u64>,
     verdict: Option<Reply>,
     next_id: u64,
@@ -150,7 +151,7 @@ impl State {
             ids_by_watch: HashMap::new(),
             queue: VecDeque::new(),
             unopened: VecDeque::new(),
-            starved: VecDeque::new(),
+            again: VecDeque::new(),
             awaiting_verdict: Vec::new(),
             verdict: None,
             next_id: 1,
@@ -432,18 +433,23 @@ impl State {
             return Ok(());
         }
         self.fds += 1;
-        let has_reader = entry.fifo.has_reader();
-        match watch {
-            Some(watch) => {
-                self.ids_by_watch.insert(watch, id);
-            }
-            None if !has_reader => self.starved.push_back(id),
-            None => {}
+        if let Some(watch) = watch {
+            self.ids_by_watch.insert(watch, id);
         }
-        if has_reader {
-            self.note_opened(id);
-        }
+        self.look_for_reader(id);
         Ok(())
+    }
+
+    /// The script may have been on its way before the watch was there.
+    fn look_for_reader(&mut self, id: u64) {
+        let Some(entry) = self.entries.get(&id) else {
+            return;
+        };
+        match entry.fifo.reader() {
+            Reader::Script => self.note_opened(id),
+            Reader::Nobody if entry.fifo.is_watched() => {}
+            Reader::Nobody | Reader::Unclear => self.again.push_back(id),
+        }
     }
 
     /// Opens a FIFO whose script has it open.
@@ -558,7 +564,7 @@ impl State {
             Written::Part(sent) => sent,
             Written::NotOpened => 0,
             Written::NoDescriptor => {
-                self.starved.push_back(id);
+                self.again.push_back(id);
                 0
             }
         };
@@ -601,7 +607,7 @@ impl State {
                 self.wait_for_room(id);
             }
             Written::NotOpened => {}
-            Written::NoDescriptor => self.starved.push_back(id),
+            Written::NoDescriptor => self.again.push_back(id),
         }
     }
 
@@ -629,7 +635,7 @@ impl State {
             let event = EpollEvent::new(EpollFlags::EPOLLOUT, id);
             entry.polled = self.epoll.add(&**fd, event).is_ok();
             if !entry.polled {
-                self.starved.push_back(id);
+                self.again.push_back(id);
             }
         }
     }
@@ -666,7 +672,7 @@ impl State {
 
     /// Whether something must be tried again although no event will tell when.
     pub(crate) fn needs_retry(&self) -> bool {
-        self.rescan || !self.starved.is_empty() || !self.late.is_empty()
+        self.rescan || !self.again.is_empty() || !self.late.is_empty()
     }
 
     pub(crate) fn retry(&mut self) {
@@ -674,22 +680,17 @@ impl State {
         if self.rescan {
             self.scan();
         }
-        for _ in 0..self.starved.len().min(RETRIES_AT_A_TIME) {
-            let Some(id) = self.starved.pop_front() else {
+        for _ in 0..self.again.len().min(RETRIES_AT_A_TIME) {
+            let Some(id) = self.again.pop_front() else {
                 break;
             };
             let Some(entry) = self.entries.get(&id) else {
                 continue;
             };
             if entry.fifo.is_awaiting() {
-                if entry.fifo.has_reader() {
-                    self.opened(id);
-                } else {
-                    self.starved.push_back(id);
-                }
-            } else {
-                self.advance(id);
+                self.look_for_reader(id);
             }
+            self.advance(id);
         }
     }
 

@@ -297,14 +297,29 @@ fn write_with_sigpipe_blocked(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Result<us
     }
 }
 
-/// Takes the exclusive lock on a file. `false` when another process has it.
-pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> nix::Result<bool> {
+/// How a file is locked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Lock {
+    Shared = libc::LOCK_SH as isize,
+    Exclusive = libc::LOCK_EX as isize,
+}
+
+/// Locks a file until the descriptor and all its copies are closed. `false` when another open of it
+/// is locked.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>, lock: Lock) -> nix::Result<bool> {
     // SAFETY: flock has no memory arguments.
-    match Errno::result(unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) }) {
+    let locked = unsafe { libc::flock(fd.as_raw_fd(), lock as libc::c_int | libc::LOCK_NB) };
+    match Errno::result(locked) {
         Ok(_) => Ok(true),
         Err(Errno::EWOULDBLOCK) => Ok(false),
         Err(errno) => Err(errno),
     }
+}
+
+/// Unlocks a file, whoever has copies of the descriptor.
+pub(crate) fn unlock(fd: BorrowedFd<'_>) {
+    // SAFETY: flock has no memory arguments.
+    unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };
 }
 
 /// Starts a thread in which every signal is blocked, so that the host's handlers never run there.

@@ -13,8 +13,7 @@ fn committed() -> PathBuf {
 /// The shared library that cargo built beside this test.
 fn shared_library() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let profile = test.parent().unwrap().parent().unwrap();
-    let library = profile.join("libjepsen_antithesis.so");
+    let library = test.with_file_name("libjepsen_antithesis.so");
     assert!(library.exists(), "{} was not built", library.display());
     library
 }
