@@ -1,18 +1,22 @@
 //! The result on its way from the FIFO to stdout.
 
-use crate::failure::{EXIT_IO, Failure};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::{read, write};
-use std::os::fd::{AsFd, BorrowedFd};
+use crate::failure::Failed;
+use crate::sys::stdout;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::io::{Errno, read, write};
+
+/// Results up to this many bytes need no heap.
+pub const HEAD_LEN: usize = 4096;
 
 const CHUNK: usize = 64 << 10;
 
-/// Holds a result until it is known to be whole: only at the end of a FIFO its mark tells a result
-/// from what a dying harness had written. Short results need no heap.
-pub struct Answer {
-    head: [u8; 4096],
+/// Holds a result until it is known to be whole: only at the end of a FIFO does its mark tell a
+/// result from what a dying harness had written of one.
+pub struct Answer<'a> {
+    head: &'a mut [u8; HEAD_LEN],
     head_len: usize,
+    printed: usize,
     rest: Vec<u8>,
 }
 
@@ -21,15 +25,16 @@ pub struct Answer {
 pub enum Drained {
     /// The FIFO is empty, and no writer has it open.
     End,
-    /// The FIFO is empty for now.
-    Dry,
+    /// The FIFO is empty for now, or the head is full.
+    NotYet,
 }
 
-impl Answer {
-    pub fn new() -> Answer {
+impl<'a> Answer<'a> {
+    pub fn new(head: &'a mut [u8; HEAD_LEN]) -> Answer<'a> {
         Answer {
-            head: [0; 4096],
+            head,
             head_len: 0,
+            printed: 0,
             rest: Vec::new(),
         }
     }
@@ -38,71 +43,95 @@ impl Answer {
         self.head_len == 0
     }
 
+    /// Whether more would need the heap.
+    pub fn is_full(&self) -> bool {
+        self.head_len == HEAD_LEN
+    }
+
+    /// Takes what is in `from`, which must not block, as far as there is room in the head.
+    pub fn drain_short(&mut self, from: BorrowedFd) -> Result<Drained, Errno> {
+        while let Some(room @ [_, ..]) = self.head.get_mut(self.head_len..) {
+            match read(from, room) {
+                Ok(0) => return Ok(Drained::End),
+                Ok(count) => self.head_len += count,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(Drained::NotYet)
+    }
+
     /// Takes what is in `from`, which must not block.
     pub fn drain(&mut self, from: BorrowedFd) -> Result<Drained, Errno> {
+        let drained = self.drain_short(from)?;
+        if drained == Drained::End || !self.is_full() {
+            return Ok(drained);
+        }
         loop {
-            let end = match self.read(from) {
-                Ok(0) => Drained::End,
-                Err(Errno::EAGAIN) => Drained::Dry,
-                Ok(_) | Err(Errno::EINTR) => continue,
+            let len = self.rest.len();
+            self.rest.resize(len + CHUNK, 0);
+            let count = read(from, &mut self.rest[len..]);
+            self.rest.truncate(len + count.unwrap_or(0));
+            match count {
+                Ok(0) => return Ok(Drained::End),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(Drained::NotYet),
                 Err(errno) => return Err(errno),
+            }
+        }
+    }
+
+    /// Writes to stdout what is not written yet.
+    pub fn print(&mut self) -> Result<(), Failed> {
+        let Answer {
+            head,
+            head_len,
+            printed,
+            rest,
+        } = self;
+        loop {
+            let bytes = match printed.checked_sub(*head_len) {
+                None => head.get(*printed..*head_len),
+                Some(printed) => rest.get(printed..),
             };
-            return Ok(end);
+            match bytes {
+                None | Some([]) => return Ok(()),
+                Some(bytes) => *printed += print(bytes)?,
+            }
         }
-    }
-
-    fn read(&mut self, from: BorrowedFd) -> Result<usize, Errno> {
-        if self.head_len < self.head.len() {
-            let count = read(from, &mut self.head[self.head_len..])?;
-            self.head_len += count;
-            return Ok(count);
-        }
-        let len = self.rest.len();
-        self.rest.resize(len + CHUNK, 0);
-        let count = read(from, &mut self.rest[len..]);
-        self.rest.truncate(len + count.unwrap_or(0));
-        count
-    }
-
-    /// Writes all of it to stdout.
-    pub fn print(&self) -> Result<(), Failure> {
-        print(&self.head[..self.head_len])?;
-        print(&self.rest)
     }
 }
 
 /// Writes all of `file` to stdout.
-pub fn print_file(file: BorrowedFd) -> Result<(), Failure> {
+pub fn print_file(file: impl AsFd) -> Result<(), Failed> {
     let mut chunk = vec![0; CHUNK];
     loop {
-        match read(file, &mut chunk) {
+        let mut bytes = match read(&file, &mut chunk[..]) {
             Ok(0) => return Ok(()),
-            Ok(count) => print(&chunk[..count])?,
-            Err(Errno::EINTR) => {}
-            Err(errno) => {
-                let message = format_args!("cannot read the result's file: {}", errno.desc());
-                return Err(Failure::new(EXIT_IO, message));
-            }
+            Ok(count) => &chunk[..count],
+            Err(Errno::INTR) => continue,
+            Err(errno) => return Err(Failed::to("read the result's file")(errno)),
+        };
+        while !bytes.is_empty() {
+            bytes = &bytes[print(bytes)?..];
         }
     }
 }
 
-fn print(mut bytes: &[u8]) -> Result<(), Failure> {
-    let stdout = std::io::stdout();
-    while !bytes.is_empty() {
-        match write(stdout.as_fd(), bytes) {
-            Ok(count) => bytes = &bytes[count..],
-            Err(Errno::EINTR) => {}
-            // Whoever shares stdout may have made it non-blocking.
-            Err(Errno::EAGAIN) => {
-                let mut writable = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
-                let _ = poll(&mut writable, PollTimeout::NONE);
-            }
-            Err(errno) => {
-                let message = format_args!("cannot write the result to stdout: {}", errno.desc());
-                return Err(Failure::new(EXIT_IO, message));
-            }
+/// Writes some of `bytes` to stdout; returns how many.
+fn print(bytes: &[u8]) -> Result<usize, Failed> {
+    match write(stdout(), bytes) {
+        Ok(count) => Ok(count),
+        Err(Errno::INTR) => Ok(0),
+        Err(Errno::AGAIN) => {
+            // Whoever shares stdout has made it non-blocking.
+            let _ = poll(
+                &mut [PollFd::from_borrowed_fd(stdout(), PollFlags::OUT)],
+                None,
+            );
+            Ok(0)
         }
+        Err(errno) => Err(Failed::to("write the result to stdout")(errno)),
     }
-    Ok(())
 }

@@ -1,19 +1,19 @@
 //! The command line.
 
 use crate::client;
+use crate::early::UnderWay;
 use crate::failure::{EXIT_IO, Failure};
 use crate::helper_file;
 use crate::install::{self, Checks, Install};
 use crate::options::{DEFAULT_WAIT, Options, seconds, status};
 use crate::setup_complete;
-use crate::sys::Args;
+use crate::sys::Process;
 use jepsen_antithesis::protocol::{EXIT_LOST, Kind};
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::Parser;
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 
 const HELP: &str = "\
 jepsen-composer: Antithesis test commands for a Jepsen-style harness
@@ -45,44 +45,47 @@ Exit status: the operation's or the check's (1: the history is invalid); 64 wron
 74 input or output failed; --lost.
 ";
 
-/// Runs the command that the arguments, or the name, ask for. Returns the exit status.
-pub fn run(args: Args) -> Result<u8, Failure> {
-    let called = args.get(0).unwrap_or_default();
+/// Runs the command that the arguments, or the name, ask for; goes on with what is `under_way`, if
+/// anything is. Returns the exit status.
+pub fn run(process: Process, under_way: Option<UnderWay>) -> Result<u8, Failure> {
+    let mut options = Options::from_environment(process);
+    let called = process.arg(0).unwrap_or_default();
     if let Some(kind) = kind_of_name(called.to_bytes()) {
-        let mut text = [0; helper_file::MAX_LEN + 1];
-        let mut options = Options::from_environment();
-        if let Some(text) = helper_file::load(OsStr::from_bytes(called.to_bytes()), &mut text)? {
-            helper_file::apply(text, kind, &mut options)?;
-        }
-        return request(kind, options, args, 1);
+        let mut text = helper_file::NO_TEXT;
+        helper_file::load(called, kind, &mut text, &mut options)?;
+        return request(kind, options, parser(process, 1), under_way);
     }
-    let command = args.get(1).map_or(&b""[..], CStr::to_bytes);
-    match command {
-        b"op" => request(Kind::Op, Options::from_environment(), args, 2),
-        b"check" => request(Kind::Check, Options::from_environment(), args, 2),
-        _ => {
-            crate::sys::open_standard_descriptors();
-            administer(command, args)
-        }
+    let command = process.arg(1).unwrap_or_default().to_bytes();
+    if let Some(kind) = kind_of_command(command) {
+        return request(kind, options, parser(process, 2), under_way);
     }
+    crate::sys::open_standard_descriptors();
+    administer(command, &options, process)
 }
 
 /// What a command called `name` does: one that ends in `_op` an operation, in `_check` a check.
-fn kind_of_name(name: &[u8]) -> Option<Kind> {
-    if name.ends_with(b"_op") {
-        Some(Kind::Op)
-    } else if name.ends_with(b"_check") {
-        Some(Kind::Check)
-    } else {
-        None
+pub fn kind_of_name(name: &[u8]) -> Option<Kind> {
+    match name {
+        [.., b'_', b'o', b'p'] => Some(Kind::Op),
+        [.., b'_', b'c', b'h', b'e', b'c', b'k'] => Some(Kind::Check),
+        _ => None,
     }
 }
 
-fn request(kind: Kind, mut options: Options, args: Args, first: usize) -> Result<u8, Failure> {
-    if args.len() <= first {
-        return client::run(kind, &options);
+pub fn kind_of_command(command: &[u8]) -> Option<Kind> {
+    match command {
+        b"op" => Some(Kind::Op),
+        b"check" => Some(Kind::Check),
+        _ => None,
     }
-    let mut parser = parser(args, first);
+}
+
+fn request(
+    kind: Kind,
+    mut options: Options,
+    mut parser: Parser,
+    under_way: Option<UnderWay>,
+) -> Result<u8, Failure> {
     let mut dir = None;
     while let Some(arg) = parser.next().map_err(Failure::usage)? {
         match arg {
@@ -93,21 +96,22 @@ fn request(kind: Kind, mut options: Options, args: Args, first: usize) -> Result
             other => return Err(Failure::usage(other.unexpected())),
         }
     }
-    let dir = dir.as_deref().map_or(options.dir, Path::new);
-    client::run(kind, &Options { dir, ..options })
+    let dir = dir.map(|dir| CString::new(dir.into_encoded_bytes()).unwrap_or_default());
+    let dir = dir.as_deref().unwrap_or(options.dir);
+    client::run(kind, &Options { dir, ..options }, under_way)
 }
 
-fn administer(command: &[u8], args: Args) -> Result<u8, Failure> {
+fn administer(command: &[u8], options: &Options, process: Process) -> Result<u8, Failure> {
+    let mut parser = parser(process, 2);
     match command {
         b"install" => {
-            let parsed = parse_install(parser(args, 2))?;
-            let Some(install) = parsed else {
+            let Some(install) = parse_install(parser, options)? else {
                 return say(HELP);
             };
             say(&install::run(&install)?)
         }
-        b"setup-complete" => match parser(args, 2).next().map_err(Failure::usage)? {
-            None => say(&setup_complete::run()?),
+        b"setup-complete" => match parser.next().map_err(Failure::usage)? {
+            None => say(&setup_complete::run(process)?),
             Some(Short('h') | Long("help")) => say(HELP),
             Some(other) => Err(Failure::usage(other.unexpected())),
         },
@@ -123,11 +127,11 @@ fn administer(command: &[u8], args: Args) -> Result<u8, Failure> {
     }
 }
 
-fn parse_install(mut parser: Parser) -> Result<Option<Install>, Failure> {
+fn parse_install(mut parser: Parser, options: &Options) -> Result<Option<Install>, Failure> {
     let mut template = None;
     let mut install = Install {
         template: OsString::new(),
-        dir: Options::from_environment().dir.into(),
+        dir: OsStr::from_bytes(options.dir.to_bytes()).to_owned(),
         checks: Checks::Both,
         op_lost: 0,
         check_lost: EXIT_LOST,
@@ -156,9 +160,10 @@ fn parse_install(mut parser: Parser) -> Result<Option<Install>, Failure> {
     Ok(Some(install))
 }
 
-fn parser(args: Args, first: usize) -> Parser {
+fn parser(process: Process, first: usize) -> Parser {
     Parser::from_args(
-        args.from(first)
+        process
+            .args_from(first)
             .map(|arg| OsStr::from_bytes(arg.to_bytes())),
     )
 }

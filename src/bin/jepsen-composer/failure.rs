@@ -1,7 +1,8 @@
-use nix::errno::Errno;
+use jepsen_antithesis::protocol::EXIT_USAGE;
+use rustix::io::Errno;
 use std::fmt::Display;
 
-/// Output could not be written (`EX_IOERR`). Not 1: from a check that is an invalid history.
+/// Input or output failed (`EX_IOERR`). Not 1: from a check that is an invalid history.
 pub const EXIT_IO: u8 = 74;
 
 /// Why there is nothing to print: the exit status, and one line for stderr.
@@ -21,33 +22,31 @@ impl Failure {
 
     pub fn usage(message: impl Display) -> Failure {
         Failure::new(
-            jepsen_antithesis::protocol::EXIT_USAGE,
+            EXIT_USAGE,
             format_args!("{message} (see jepsen-composer --help)"),
         )
     }
 }
 
-/// A system call that failed, on what. The client turns it into a [`Failure`] with the status that
-/// its user chose for "no result".
-#[derive(Debug)]
+/// A system call that failed, and what for. Nothing is allocated before it is told.
+#[derive(Clone, Copy, Debug)]
 pub struct Failed {
-    pub what: String,
+    pub what: &'static str,
     pub errno: Errno,
 }
 
 impl Failed {
-    pub fn new(what: impl Display, errno: Errno) -> Failed {
-        Failed {
-            what: what.to_string(),
-            errno,
-        }
+    /// For `map_err`.
+    pub fn to(what: &'static str) -> impl Fn(Errno) -> Failed + Copy {
+        move |errno| Failed { what, errno }
     }
 }
 
 impl Display for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.what, self.errno.desc())?;
-        if self.errno == Errno::EACCES {
+        let error = std::io::Error::from_raw_os_error(self.errno.raw_os_error());
+        write!(f, "cannot {}: {error}", self.what)?;
+        if self.errno == Errno::ACCESS {
             f.write_str(" (the harness and its commands must run as the same user)")?;
         }
         Ok(())

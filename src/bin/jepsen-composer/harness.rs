@@ -3,20 +3,28 @@
 use crate::answer::{Answer, Drained};
 use crate::failure::Failed;
 use crate::name::Name;
-use jepsen_antithesis::protocol::{ALIVE, Kind, NEW, marked_status, result_name};
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, RenameFlags, openat, renameat2};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
-use nix::unistd::{UnlinkatFlags, read, unlinkat};
-use std::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use jepsen_antithesis::protocol::{Kind, marked_status, result_name};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
 
-/// How long a FIFO whose writer outlives its harness may stay silent, in milliseconds. A process
-/// that exits closes its descriptors one by one, and one that closes its composer may still be
-/// writing; a child that inherited the descriptor would hold it for ever.
-const SILENCE: u16 = 500;
+/// How long a FIFO whose writer outlives its harness may stay silent. A process that exits closes
+/// its descriptors one by one, and one that closes its composer may still be writing; but a child
+/// that inherited the descriptor would hold it for ever.
+const SILENCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 500_000_000,
+};
+
+/// As many names are tried.
+const ATTEMPTS: u64 = 100;
+
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
 
 /// A control directory, and the harness that lives in it.
 pub struct Harness {
@@ -30,34 +38,34 @@ pub struct Request {
     fifo: OwnedFd,
 }
 
+/// How far a request has come.
+pub enum Step {
+    Waiting,
+    /// The answer is whole; with this status.
+    Complete(u8),
+    /// Nobody will answer it any more, and what there is of the answer is worth nothing.
+    Lost,
+}
+
 impl Harness {
     /// The harness that lives in the control directory `path`, if one does.
-    pub fn find(path: &Path) -> Result<Option<Harness>, Failed> {
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let directory = match nix::fcntl::open(path, flags, Mode::empty()) {
+    pub fn find(path: &CStr) -> Result<Option<Harness>, Failed> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = match fs::openat(CWD, path, flags, Mode::empty()) {
             Ok(directory) => directory,
-            Err(Errno::ENOENT) => return Ok(None),
-            Err(errno) => {
-                let what = format_args!("cannot open the control directory {}", path.display());
-                return Err(Failed::new(what, errno));
-            }
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(Failed::to("open the control directory")(errno)),
         };
-        let failed = |errno| {
-            Failed::new(
-                format_args!("cannot open {}/{ALIVE}", path.display()),
-                errno,
-            )
-        };
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let alive = match openat(&directory, ALIVE, flags, Mode::empty()) {
+        let failed = Failed::to("open .alive in the control directory");
+        let alive = match fs::openat(&directory, c".alive", READ, Mode::empty()) {
             Ok(alive) => alive,
-            Err(Errno::ENOENT) => return Ok(None),
+            Err(Errno::NOENT) => return Ok(None),
             Err(errno) => return Err(failed(errno)),
         };
         // A FIFO that nobody holds open for writing is at its end; poll(2) would not say so to a
         // reader that came after the writer.
-        match read(&alive, &mut [0]) {
-            Err(Errno::EAGAIN) => Ok(Some(Harness { directory, alive })),
+        match rustix::io::read(&alive, &mut [0]) {
+            Err(Errno::AGAIN) => Ok(Some(Harness { directory, alive })),
             Ok(_) => Ok(None),
             Err(errno) => Err(failed(errno)),
         }
@@ -70,91 +78,93 @@ impl Harness {
     }
 
     fn publish_as(&self, name: impl Fn(u64) -> Name) -> Result<Option<Request>, Failed> {
-        let mut names = (0..100).map(name);
-        let mut next = || names.next().ok_or(Errno::EEXIST);
-        let published = next().and_then(|mut name| {
-            while let Err(errno) = self.make(name.staged()) {
-                match errno {
-                    Errno::EEXIST => name = next()?,
-                    _ => return Err(errno),
-                }
+        let failed = Failed::to("make a FIFO in the control directory");
+        let mut attempts = 0..ATTEMPTS;
+        let mut next = || attempts.next().map(&name).ok_or(failed(Errno::EXIST));
+        let mut staged = next()?;
+        while let Err(errno) = self.make(&staged) {
+            match errno {
+                Errno::EXIST => staged = next()?,
+                Errno::NOENT => return Ok(None),
+                _ => return Err(failed(errno)),
             }
-            // Open before it is seen: the harness finds a reader at once, and sees it go.
-            let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            let fifo = openat(&self.directory, name.staged(), flags, Mode::empty())?;
-            let staged = name.staged().to_owned();
-            while let Err(errno) = self.rename(&staged, name.published()) {
-                match errno {
-                    Errno::EEXIST => name = next()?,
-                    _ => return Err(errno),
-                }
-            }
-            Ok(Request { name, fifo })
-        });
-        match published {
-            Ok(request) => Ok(Some(request)),
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(Failed::new(
-                "cannot make a FIFO in the control directory",
-                errno,
-            )),
         }
+        // Open before it is seen: the harness finds a reader at once, and sees it go.
+        let fifo = match fs::openat(&self.directory, staged.staged(), READ, Mode::empty()) {
+            Ok(fifo) => fifo,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(failed(errno)),
+        };
+        let mut name = staged;
+        while let Err(errno) = self.rename(&staged, &name) {
+            if let (Errno::EXIST, Ok(another)) = (errno, next()) {
+                name = another;
+                continue;
+            }
+            let _ = fs::unlinkat(&self.directory, staged.staged(), AtFlags::empty());
+            return match errno {
+                Errno::NOENT => Ok(None),
+                _ => Err(failed(errno)),
+            };
+        }
+        Ok(Some(Request { name, fifo }))
     }
 
-    fn make(&self, staged: &CStr) -> Result<(), Errno> {
-        let make = || {
-            let owner = Mode::S_IRUSR | Mode::S_IWUSR;
-            mknodat(&self.directory, staged, SFlag::S_IFIFO, owner, 0)
-        };
+    fn make(&self, name: &Name) -> Result<(), Errno> {
+        let owner = Mode::RUSR | Mode::WUSR;
+        let make = || fs::mknodat(&self.directory, name.staged(), FileType::Fifo, owner, 0);
         match make() {
-            Err(Errno::ENOENT) => match mkdirat(&self.directory, NEW, Mode::S_IRWXU) {
-                Ok(()) | Err(Errno::EEXIST) => make(),
+            Err(Errno::NOENT) => match fs::mkdirat(&self.directory, c".new", Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => make(),
                 Err(errno) => Err(errno),
             },
             made => made,
         }
     }
 
-    fn rename(&self, staged: &CStr, published: &CStr) -> Result<(), Errno> {
-        let directory = &self.directory;
-        let renamed = renameat2(
-            directory,
-            staged,
-            directory,
-            published,
-            RenameFlags::RENAME_NOREPLACE,
-        );
-        if matches!(renamed, Err(errno) if errno != Errno::EEXIST) {
-            let _ = unlinkat(directory, staged, UnlinkatFlags::NoRemoveDir);
-        }
-        renamed
+    fn rename(&self, from: &Name, to: &Name) -> Result<(), Errno> {
+        let (directory, flags) = (&self.directory, RenameFlags::NOREPLACE);
+        fs::renameat_with(directory, from.staged(), directory, to.published(), flags)
     }
 
-    /// Waits until the request is answered, and returns the status, with the result in `answer`;
-    /// `None` when nobody will answer it any more: then `answer` is worth nothing.
-    pub fn wait(&self, request: &Request, answer: &mut Answer) -> Result<Option<u8>, Failed> {
-        let failed = |errno| Failed::new("cannot wait for the result", errno);
+    /// Waits until something happens to the request or, where that counts, to the harness. Before
+    /// the C library has started (`early`) the answer is taken only as far as its head.
+    pub fn step(
+        &self,
+        request: &Request,
+        answer: &mut Answer,
+        early: bool,
+    ) -> Result<Step, Failed> {
+        let failed = Failed::to("wait for the result");
         let mut both = [
-            PollFd::new(request.fifo.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.alive.as_fd(), PollFlags::empty()),
+            PollFd::new(&request.fifo, PollFlags::IN),
+            PollFd::new(&self.alive, PollFlags::empty()),
         ];
-        let mut lives = true;
+        match poll(&mut both, None) {
+            Ok(_) => {}
+            // Nothing is ready, and a read would take "no writer yet" for the end.
+            Err(Errno::INTR) => return Ok(Step::Waiting),
+            Err(errno) => return Err(failed(errno)),
+        }
+        // Before the harness' death counts: it may have died right after it completed this.
+        if let Some(end) = end(request, answer, early).map_err(failed)? {
+            return Ok(end);
+        }
+        if both[1].revents().is_empty() {
+            return Ok(Step::Waiting);
+        }
+        if early {
+            return Ok(Step::Lost);
+        }
         loop {
-            let (watched, timeout) = match lives {
-                true => (&mut both[..], PollTimeout::NONE),
-                false => (&mut both[..1], PollTimeout::from(SILENCE)),
-            };
-            match poll(watched, timeout) {
-                Ok(0) => return Ok(None),
-                // Nothing is ready, and a read would take "no writer yet" for the end.
-                Err(Errno::EINTR) => continue,
+            match poll(&mut both[..1], Some(&SILENCE)) {
+                Ok(0) => return Ok(Step::Lost),
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
                 Err(errno) => return Err(failed(errno)),
-                Ok(_) => lives &= both[1].any() != Some(true),
             }
-            // Before the harness' death counts: it may have died right after it completed this.
-            if answer.drain(request.fifo.as_fd()).map_err(failed)? == Drained::End {
-                let mode = fstat(&request.fifo).map_err(failed)?.st_mode;
-                return Ok(marked_status(mode));
+            if let Some(end) = end(request, answer, early).map_err(failed)? {
+                return Ok(end);
             }
         }
     }
@@ -162,27 +172,83 @@ impl Harness {
     /// Takes the file with the result of a request that was complete, if its result is in a file.
     pub fn take_result_file(&self, request: &Request) -> Result<Option<OwnedFd>, Failed> {
         let name = result_name(request.name.published().to_bytes());
-        let name = name.as_slice();
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat(&self.directory, name, flags, Mode::empty()) {
+        let name = CString::new(name).unwrap_or_default();
+        match fs::openat(&self.directory, &*name, READ, Mode::empty()) {
             Ok(file) => {
-                let _ = unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir);
+                let _ = fs::unlinkat(&self.directory, &*name, AtFlags::empty());
                 Ok(Some(file))
             }
-            Err(Errno::ENOENT) => Ok(None),
-            Err(errno) => {
-                let what = format_args!("cannot open the result {}", name.escape_ascii());
-                Err(Failed::new(what, errno))
-            }
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(Failed::to("open the result's file")(errno)),
         }
     }
 
     /// Takes a request back that nobody will answer.
     pub fn withdraw(&self, request: Request) {
-        let _ = unlinkat(
-            &self.directory,
-            request.name.published(),
-            UnlinkatFlags::NoRemoveDir,
-        );
+        let _ = fs::unlinkat(&self.directory, request.name.published(), AtFlags::empty());
+    }
+}
+
+/// Drains the FIFO; how the request ended, if it did.
+fn end(request: &Request, answer: &mut Answer, early: bool) -> Result<Option<Step>, Errno> {
+    let drained = match early {
+        true => answer.drain_short(request.fifo.as_fd())?,
+        false => answer.drain(request.fifo.as_fd())?,
+    };
+    if drained == Drained::NotYet {
+        return Ok(None);
+    }
+    let mode = fs::fstat(&request.fifo)?.st_mode;
+    Ok(Some(marked_status(mode).map_or(Step::Lost, Step::Complete)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::ffi::OsStrExt;
+    use std::path::Path;
+
+    /// A control directory, and the write end of its `.alive`.
+    fn harness(directory: &Path) -> (Harness, OwnedFd, OwnedFd) {
+        let path = CString::new(directory.as_os_str().as_bytes()).expect("no NUL");
+        let owner = Mode::RUSR | Mode::WUSR;
+        let alive = CString::new(directory.join(".alive").as_os_str().as_bytes()).expect("no NUL");
+        fs::mknodat(CWD, &*alive, FileType::Fifo, owner, 0).expect("mknod");
+        let reader = fs::open(&*alive, READ, Mode::empty()).expect("reader");
+        let writer = fs::open(&*alive, OFlags::WRONLY, Mode::empty()).expect("writer");
+        let harness = Harness::find(&path).expect("readable").expect("alive");
+        (harness, reader, writer)
+    }
+
+    #[test]
+    fn a_taken_name_is_left_alone_and_another_is_taken() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (harness, _reader, _writer) = harness(directory.path());
+        let names = [1, 1, 2, 2].map(|number| Name::new(Kind::Op, number));
+        let numbered = |attempt: u64| names[attempt as usize / 2 * 2];
+        let first = harness.publish_as(numbered).expect("made").expect("there");
+        let second = harness.publish_as(numbered).expect("made").expect("there");
+        assert_eq!(first.name.published(), names[0].published());
+        assert_eq!(second.name.published(), names[2].published());
+        let entries = std::fs::read_dir(directory.path()).expect("listed").count();
+        assert_eq!(entries, 4, ".alive, .new and two FIFOs");
+        let staged = std::fs::read_dir(directory.path().join(".new"))
+            .expect("listed")
+            .count();
+        assert_eq!(staged, 0);
+    }
+
+    #[test]
+    fn names_that_are_all_taken_are_an_error() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let (harness, _reader, _writer) = harness(directory.path());
+        let only = Name::new(Kind::Op, 0);
+        harness.publish_as(|_| only).expect("made").expect("there");
+        let failed = harness.publish_as(|_| only).err().expect("taken");
+        assert_eq!(failed.errno, Errno::EXIST);
+        let staged = std::fs::read_dir(directory.path().join(".new"))
+            .expect("listed")
+            .count();
+        assert_eq!(staged, 0);
     }
 }

@@ -4,9 +4,11 @@
 //! test template, where they are told apart by the name they are called by; `setup-complete` tells
 //! Antithesis that testing may begin.
 //!
-//! Thousands of `op` commands run in one test, and each pays for its start-up. So this program has
-//! no Rust runtime (`main` is C's), and the way from `main` to the FIFO neither allocates nor reads
-//! anything that it does not need. All else (options, waiting, errors) is ordinary Rust.
+//! Thousands of `op` commands run in one test, and each pays for its start. Most of what a small
+//! static program costs is the C library's start, and most of that is asking the processor what it
+//! can do: in a virtual machine every CPUID instruction is a trip to the hypervisor. So an ordinary
+//! `op` is served by [`early`], before the C library starts; whatever is not ordinary (a harness
+//! that is not there, a long result, an error) goes on in [`cli`], where it was left.
 
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code))]
@@ -15,6 +17,7 @@ mod answer;
 mod await_harness;
 mod cli;
 mod client;
+mod early;
 mod failure;
 mod harness;
 mod helper_file;
@@ -24,14 +27,16 @@ mod options;
 mod setup_complete;
 mod sys;
 
+use early::UnderWay;
 use failure::Failure;
 
-/// What the process exits with. Errors are told on stderr, in one line.
-fn run(args: sys::Args) -> u8 {
-    cli::run(args).unwrap_or_else(|Failure { status, message }| {
+/// Everything but the ordinary `op`: returns what the process exits with. Errors are told on
+/// stderr, in one line.
+fn run(process: sys::Process, under_way: Option<UnderWay>) -> u8 {
+    cli::run(process, under_way).unwrap_or_else(|Failure { status, message }| {
         let line = format!("jepsen-composer: {message}\n");
         // Nobody is left to tell when stderr is closed.
-        let _ = nix::unistd::write(std::io::stderr(), line.as_bytes());
+        let _ = rustix::io::write(sys::stderr(), line.as_bytes());
         status
     })
 }

@@ -1,9 +1,8 @@
 //! What `op` and `check` can be told.
 
-use jepsen_antithesis::protocol::{DEFAULT_DIR, DIR_VARIABLE, EXIT_LOST};
-use std::ffi::{CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use crate::sys::Process;
+use jepsen_antithesis::protocol::EXIT_LOST;
+use std::ffi::CStr;
 use std::str::from_utf8;
 use std::time::Duration;
 
@@ -11,23 +10,29 @@ use std::time::Duration;
 #[derive(Clone, Copy)]
 pub struct Options<'a> {
     /// The control directory.
-    pub dir: &'a Path,
+    pub dir: &'a CStr,
     /// Exit status when there is no result.
     pub lost: u8,
     /// How long to wait for a harness.
     pub wait: Duration,
 }
 
+const DEFAULT_DIR: &CStr = c"/run/jepsen";
+
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 impl Options<'static> {
-    pub fn from_environment() -> Options<'static> {
-        let variable = CString::new(DIR_VARIABLE).unwrap_or_default();
-        let dir = crate::sys::variable(&variable).map(|dir| OsStr::from_bytes(dir.to_bytes()));
+    pub const DEFAULT: Options<'static> = Options {
+        dir: DEFAULT_DIR,
+        lost: EXIT_LOST,
+        wait: DEFAULT_WAIT,
+    };
+
+    pub fn from_environment(process: Process) -> Options<'static> {
+        let dir = process.variable(b"JEPSEN_FIFO_DIR=").unwrap_or(DEFAULT_DIR);
         Options {
-            dir: dir.map_or(Path::new(DEFAULT_DIR), Path::new),
-            lost: EXIT_LOST,
-            wait: DEFAULT_WAIT,
+            dir,
+            ..Options::DEFAULT
         }
     }
 }
@@ -55,6 +60,13 @@ pub fn seconds(value: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jepsen_antithesis::protocol;
+
+    #[test]
+    fn defaults_are_the_protocols() {
+        assert_eq!(DEFAULT_DIR.to_str(), Ok(protocol::DEFAULT_DIR));
+        assert_eq!(protocol::DIR_VARIABLE, "JEPSEN_FIFO_DIR");
+    }
 
     #[test]
     fn seconds_are_decimal() {

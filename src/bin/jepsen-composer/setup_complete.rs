@@ -1,6 +1,7 @@
 //! `setup-complete`: Antithesis' lifecycle event, for harnesses without an Antithesis SDK.
 
 use crate::failure::{EXIT_IO, Failure};
+use crate::sys::Process;
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,8 +11,8 @@ use std::path::Path;
 const EVENT: &str = "{\"antithesis_setup\":{\"status\":\"complete\",\"details\":null}}\n";
 
 /// Appends the event to the file that Antithesis reads; returns what to tell the user.
-pub fn run() -> Result<String, Failure> {
-    let Some(directory) = crate::sys::variable(c"ANTITHESIS_OUTPUT_DIR") else {
+pub fn run(process: Process) -> Result<String, Failure> {
+    let Some(directory) = process.variable(b"ANTITHESIS_OUTPUT_DIR=") else {
         let told = "ANTITHESIS_OUTPUT_DIR is not set: not inside Antithesis, nobody to tell\n";
         return Ok(told.to_owned());
     };
