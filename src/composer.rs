@@ -447,11 +447,9 @@ impl Shared {
 
     /// Somebody should look: the leader, or a follower, or who polls the descriptor.
     fn call_consumer(&self, desk: &mut Desk) {
-        if desk.led || desk.fd_given {
-            if !desk.rung {
-                desk.rung = true;
-                let _ = self.bell.write(1);
-            }
+        if (desk.led || desk.fd_given) && !desk.rung {
+            desk.rung = true;
+            let _ = self.bell.write(1);
         }
         if desk.followers > 0 {
             self.turn.notify_one();

@@ -4,7 +4,6 @@ mod common;
 use common::{Control, mkfifos, stat, take, until};
 use nix::sys::resource::{Resource, setrlimit};
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::Read;
 use std::process::{Command, Stdio};
 
@@ -39,10 +38,10 @@ fn five_thousand_fifos_need_no_more_than_256_descriptors() {
         composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
     }
     // The readers share one process with a limit of its own.
-    let readers = Command::new("bash")
+    let mut readers = Command::new("bash")
         .args([
             "-c",
-            "for f in \"$@\"; do r=$(cat $f); [ \"$r\" = $f ] || { echo $f: $r; exit 1; }; done; echo all",
+            "for f in \"$@\"; do IFS= read -r r < $f; [ \"$r\" = $f ] || { echo $f: $r; exit 1; }; done; echo all",
             "-",
         ])
         .args(early.iter().chain(late).map(|op| op.name.to_str().unwrap()))
@@ -54,8 +53,9 @@ fn five_thousand_fifos_need_no_more_than_256_descriptors() {
         composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
     }
     let mut said = String::new();
-    let mut stdout: File = File::from(std::os::fd::OwnedFd::from(readers.stdout.unwrap()));
+    let stdout = readers.stdout.as_mut().unwrap();
     stdout.read_to_string(&mut said).unwrap();
+    assert!(readers.wait().unwrap().success());
     assert_eq!(said, "all\n");
     until("every FIFO is gone", || control.fifos().is_empty());
     assert_eq!(stat(&composer, "fds"), 0);

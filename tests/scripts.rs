@@ -287,6 +287,7 @@ fn a_reader_killed_in_the_middle_of_a_large_result_is_let_go() {
     let composer = control.open();
     let slow = control.bash("mkfifo op-slow; exec 3<op-slow; read");
     let op = take(&composer);
+    slow.until_in("bash", In::Read);
     let result = vec![b'x'; 1_000_000];
     assert_eq!(
         composer.complete(op.id, 0, &result).unwrap(),
