@@ -97,8 +97,8 @@ struct Desk {
     followers: usize,
     /// The library's thread is watching.
     stood_in: bool,
-    /// The timer runs.
-    timer_set: bool,
+    /// When the timer expires, if it runs.
+    timer_due: Option<Instant>,
     /// The bell has been rung and not been silenced.
     rung: bool,
     /// Somebody waits on [`Composer::fd`].
@@ -171,7 +171,7 @@ impl Composer {
                 led: false,
                 followers: 0,
                 stood_in: true,
-                timer_set: false,
+                timer_due: None,
                 rung: false,
                 fd_given: false,
             }),
@@ -183,7 +183,7 @@ impl Composer {
             stop,
             ready: OnceLock::new(),
         });
-        shared.set_timer_if_needed(&mut shared.lock());
+        shared.set_timer_for_retry(&mut shared.lock());
         let in_thread = shared.clone();
         let thread =
             sys::spawn_without_signals(THREAD_NAME, THREAD_STACK_BYTES, move || in_thread.run())
@@ -257,7 +257,7 @@ impl Composer {
         self.check_process()?;
         let mut desk = self.shared.lock();
         let abandoned = desk.state.abandoned(op_id);
-        self.shared.set_timer_if_needed(&mut desk);
+        self.shared.set_timer_for_retry(&mut desk);
         abandoned
     }
 
@@ -413,7 +413,7 @@ impl Shared {
         left: Option<Duration>,
     ) -> MutexGuard<'a, Desk> {
         desk.state.open_the_unopened();
-        self.set_timer_if_needed(&mut desk);
+        self.set_timer_for_retry(&mut desk);
         desk.led = true;
         drop(desk);
         let mut fds = [
@@ -435,13 +435,14 @@ impl Shared {
         } else if desk.rung && desk.state.failed.is_none() {
             self.silence(desk);
         }
+        self.set_timer_for_retry(desk);
         if desk.led || desk.closing {
             return;
         }
         if desk.followers > 0 {
             self.turn.notify_one();
-        } else if !desk.stood_in || desk.state.needs_retry() {
-            self.set_timer(desk);
+        } else if !desk.stood_in {
+            self.set_timer(desk, STAND_BY);
         }
     }
 
@@ -461,16 +462,19 @@ impl Shared {
         let _ = self.bell.read();
     }
 
-    fn set_timer(&self, desk: &mut Desk) {
-        if !std::mem::replace(&mut desk.timer_set, true) {
-            let once = Expiration::OneShot(TimeSpec::from(STAND_BY));
+    /// Calls the library's thread after a while, or sooner if that is already agreed.
+    fn set_timer(&self, desk: &mut Desk, after: Duration) {
+        let due = Instant::now() + after;
+        if desk.timer_due.is_none_or(|earlier| due < earlier) {
+            desk.timer_due = Some(due);
+            let once = Expiration::OneShot(TimeSpec::from(after));
             let _ = self.timer.set(once, TimerSetTimeFlags::empty());
         }
     }
 
-    fn set_timer_if_needed(&self, desk: &mut Desk) {
-        if desk.state.needs_retry() {
-            self.set_timer(desk);
+    fn set_timer_for_retry(&self, desk: &mut Desk) {
+        if let Some(after) = desk.state.retry_after() {
+            self.set_timer(desk, after);
         }
     }
 
@@ -533,7 +537,7 @@ impl Shared {
             desk.stood_in = true;
             self.let_thread_watch(true);
         }
-        self.set_timer_if_needed(&mut desk);
+        self.set_timer_for_retry(&mut desk);
         Ok(completion)
     }
 
@@ -577,7 +581,7 @@ impl Shared {
                     // The descriptor does not block; a timer that was set again meanwhile has not
                     // expired.
                     let _ = self.timer.wait();
-                    desk.timer_set = false;
+                    desk.timer_due = None;
                     desk.state.retry();
                     if !desk.led {
                         desk.state.open_the_unopened();
@@ -595,7 +599,7 @@ impl Shared {
                 id => desk.state.advance(id),
             }
         }
-        self.set_timer_if_needed(&mut desk);
+        self.set_timer_for_retry(&mut desk);
         if desk.state.has_queued() || desk.state.failed.is_some() {
             self.call_consumer(&mut desk);
         }
@@ -630,7 +634,7 @@ impl Shared {
         self.let_thread_watch(true);
         while desk.state.sending() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline)
         {
-            self.set_timer_if_needed(&mut desk);
+            self.set_timer_for_retry(&mut desk);
             drop(desk);
             self.turn(deadline);
             desk = self.lock();

@@ -90,12 +90,13 @@ impl Fifo {
         if !self.is_unopened() {
             return Ok(());
         }
-        match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
-            Ok(Some(fd)) => self.end = End::Attached(fd),
-            // With the permissions of another user's FIFO it cannot be served either.
-            Ok(None) | Err(Errno::EACCES) => self.end = End::Lost,
-            Err(errno) => return Err(errno),
-        }
+        self.end = match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
+            Ok(Some(fd)) => End::Attached(fd),
+            Ok(None) => End::Lost,
+            Err(errno) if errno == Errno::ENXIO || is_passing(errno) => return Err(errno),
+            // The name has become another thing's, or the FIFO is another user's.
+            Err(_) => End::Lost,
+        };
         Ok(())
     }
 
@@ -111,7 +112,10 @@ impl Fifo {
         dir: &ControlDir,
         watch: &mut Watch,
     ) -> nix::Result<Option<WatchDescriptor>> {
-        let open = |access| sys::open_fifo(dir.fd(), &self.name, self.file, access);
+        let open = |access| match sys::open_fifo(dir.fd(), &self.name, self.file, access) {
+            Err(errno) if is_passing(errno) => Err(errno),
+            opened => Ok(opened.ok().flatten()),
+        };
         let (Some(reader), Some(writer)) = (open(OFlag::O_RDONLY)?, open(OFlag::O_WRONLY)?) else {
             self.end = End::Lost;
             return Ok(None);
@@ -195,12 +199,10 @@ impl Fifo {
 
     /// Removes the FIFO's name, unless it has become another's.
     pub(crate) fn unlink(&self, dir: &ControlDir) {
-        let ours = match &self.end {
-            End::Awaiting(fd, _) | End::Attached(fd) => sys::is_linked(fd.as_fd()),
-            End::Unopened => dir.stat(&self.name).is_ok_and(|s| s.file == self.file),
-            End::Lost => false,
-        };
-        if ours {
+        if dir
+            .stat(&self.name)
+            .is_ok_and(|stat| stat.file == self.file)
+        {
             dir.remove(&self.name);
         }
     }
@@ -219,4 +221,12 @@ impl Fifo {
             End::Unopened | End::Lost => None,
         }
     }
+}
+
+/// Whether an open that failed like this may succeed later.
+fn is_passing(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR
+    )
 }

@@ -17,6 +17,7 @@ use std::ffi::CString;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 /// How far the test has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +70,10 @@ pub struct FifoOp {
 /// At most so many FIFOs are looked at again at a time.
 const RETRIES_AT_A_TIME: usize = 256;
 
+/// How long until a FIFO is looked at again, at first, and at the most.
+const AGAIN_AT_FIRST: Duration = Duration::from_millis(10);
+const AGAIN_AT_LAST: Duration = Duration::from_secs(1);
+
 const ENDED: &[u8] = b"jepsen: the check has begun; this operation was not run\n";
 
 struct Entry {
@@ -112,6 +117,7 @@ pub(crate) struct State {
     /// To be looked at again before long: no event tells when a descriptor can be had, when a script
     /// opens a FIFO for which the kernel had no watch, or when a copy of our own reader is gone.
     again: VecDeque<u64>,
+    again_after: Duration,
     awaiting_verdict: Vec<u64>,
     verdict: Option<Reply>,
     next_id: u64,
@@ -152,6 +158,7 @@ impl State {
             queue: VecDeque::new(),
             unopened: VecDeque::new(),
             again: VecDeque::new(),
+            again_after: AGAIN_AT_FIRST,
             awaiting_verdict: Vec::new(),
             verdict: None,
             next_id: 1,
@@ -212,6 +219,8 @@ impl State {
         let now = monotonic_ns();
         for event in events {
             match event {
+                // A scan that is due finds it, and puts it in its place.
+                Event::Arrived(_) if self.rescan => {}
                 Event::Arrived(name) => self.arrived(name, now),
                 Event::Opened(watch) => {
                     if let Some(&id) = self.ids_by_watch.get(&watch) {
@@ -219,8 +228,9 @@ impl State {
                     }
                 }
                 Event::Overflow => {
+                    // At once: what comes behind it is younger than what was lost.
                     self.stats.overflows += 1;
-                    self.rescan = true;
+                    self.scan();
                 }
                 Event::AliveChanged => {
                     let alive = self.alive.as_ref();
@@ -234,9 +244,6 @@ impl State {
                     }
                 }
             }
-        }
-        if self.rescan {
-            self.scan();
         }
     }
 
@@ -448,7 +455,7 @@ impl State {
         match entry.fifo.reader() {
             Reader::Script => self.note_opened(id),
             Reader::Nobody if entry.fifo.is_watched() => {}
-            Reader::Nobody | Reader::Unclear => self.again.push_back(id),
+            Reader::Nobody | Reader::Unclear => self.look_again(id),
         }
     }
 
@@ -526,7 +533,9 @@ impl State {
     pub(crate) fn abandoned(&mut self, id: u64) -> Result<bool, Error> {
         self.taken(id)?;
         // For want of a descriptor the answer is "not known to be".
-        let _ = self.open_or_await(id);
+        if self.fds < self.max_fds {
+            let _ = self.open_or_await(id);
+        }
         Ok(self.taken(id)?.fifo.is_abandoned())
     }
 
@@ -552,6 +561,10 @@ impl State {
 
     /// Sends what fits now; the rest, and what cannot be sent yet, goes on in the background.
     fn deliver(&mut self, id: u64, status: Option<u8>, data: &[u8]) -> Completion {
+        if self.may_open_for(data) && self.attach(id) == Err(Errno::ENXIO) {
+            // Most likely the script was interrupted just between mkfifo(3) and open(2).
+            std::thread::yield_now();
+        }
         let sent = match self.send(id, data) {
             Written::All => {
                 self.forget(id, status);
@@ -564,7 +577,7 @@ impl State {
             Written::Part(sent) => sent,
             Written::NotOpened => 0,
             Written::NoDescriptor => {
-                self.again.push_back(id);
+                self.look_again(id);
                 0
             }
         };
@@ -607,14 +620,13 @@ impl State {
                 self.wait_for_room(id);
             }
             Written::NotOpened => {}
-            Written::NoDescriptor => self.again.push_back(id),
+            Written::NoDescriptor => self.look_again(id),
         }
     }
 
     fn send(&mut self, id: u64, data: &[u8]) -> Written {
-        if self.attach(id) == Err(Errno::ENXIO) {
-            // Most likely the script was interrupted just between mkfifo(3) and open(2).
-            std::thread::yield_now();
+        if !self.may_open_for(data) && self.is_unopened(id) {
+            return Written::NoDescriptor;
         }
         if self.open_or_await(id).is_err() {
             return Written::NoDescriptor;
@@ -622,6 +634,17 @@ impl State {
         self.entries
             .get(&id)
             .map_or(Written::Nobody, |entry| entry.fifo.write(data))
+    }
+
+    /// What fits any pipe is sent and done with, so it may take one descriptor too many.
+    fn may_open_for(&self, data: &[u8]) -> bool {
+        self.fds < self.max_fds || data.len() <= libc::PIPE_BUF
+    }
+
+    fn is_unopened(&self, id: u64) -> bool {
+        self.entries
+            .get(&id)
+            .is_some_and(|entry| entry.fifo.is_unopened())
     }
 
     fn wait_for_room(&mut self, id: u64) {
@@ -635,7 +658,7 @@ impl State {
             let event = EpollEvent::new(EpollFlags::EPOLLOUT, id);
             entry.polled = self.epoll.add(&**fd, event).is_ok();
             if !entry.polled {
-                self.again.push_back(id);
+                self.look_again(id);
             }
         }
     }
@@ -662,6 +685,8 @@ impl State {
         }
         if let Some(fd) = entry.fifo.write_end() {
             self.fds -= 1;
+            // Somebody may have waited for a descriptor.
+            self.again_after = AGAIN_AT_FIRST;
             if entry.polled {
                 let _ = self.epoll.delete(&**fd);
             }
@@ -670,17 +695,27 @@ impl State {
 
     // Work that waits for better times
 
-    /// Whether something must be tried again although no event will tell when.
-    pub(crate) fn needs_retry(&self) -> bool {
-        self.rescan || !self.again.is_empty() || !self.late.is_empty()
+    /// When [`State::retry`] is due, if it is.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        if !self.late.is_empty() {
+            return Some(AGAIN_AT_FIRST);
+        }
+        (self.rescan || !self.again.is_empty()).then_some(self.again_after)
     }
 
+    fn look_again(&mut self, id: u64) {
+        self.again.push_back(id);
+        self.again_after = AGAIN_AT_FIRST;
+    }
+
+    /// Does what no event calls for, ever more seldom as long as it is in vain.
     pub(crate) fn retry(&mut self) {
         self.late.clear();
         if self.rescan {
             self.scan();
         }
-        for _ in 0..self.again.len().min(RETRIES_AT_A_TIME) {
+        let before = (self.again.len(), self.again_after);
+        for _ in 0..before.0.min(RETRIES_AT_A_TIME) {
             let Some(id) = self.again.pop_front() else {
                 break;
             };
@@ -691,6 +726,9 @@ impl State {
                 self.look_for_reader(id);
             }
             self.advance(id);
+        }
+        if self.rescan || self.again.len() >= before.0 {
+            self.again_after = (before.1 * 2).min(AGAIN_AT_LAST);
         }
     }
 

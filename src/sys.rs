@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
@@ -171,13 +171,22 @@ impl Stat {
 
 /// statx(2) of `name` in `dir`, without following a symbolic link.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<Stat> {
+    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+/// statx(2) of an open file.
+fn stat_of(fd: BorrowedFd<'_>) -> nix::Result<Stat> {
+    statx(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<Stat> {
     let mut buf = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `name` is NUL-terminated, `buf` is a whole statx, and both outlive the call.
     let result = unsafe {
         libc::statx(
             dir.as_raw_fd(),
             name.as_ptr(),
-            libc::AT_SYMLINK_NOFOLLOW,
+            flags,
             libc::STATX_BASIC_STATS | libc::STATX_BTIME,
             buf.as_mut_ptr(),
         )
@@ -213,15 +222,14 @@ pub(crate) fn open_fifo(
 ) -> nix::Result<Option<Fd>> {
     use nix::fcntl::OFlag;
     let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let fd = match Fd::open(|| nix::fcntl::openat(dir, name, flags, nix::sys::stat::Mode::empty()))
-    {
+    let mode = nix::sys::stat::Mode::empty();
+    let fd = match Fd::open(|| nix::fcntl::openat(dir, name, flags, mode)) {
         Ok(fd) => fd,
         Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
         Err(errno) => return Err(errno),
     };
-    let stat = nix::sys::stat::fstat(&*fd)?;
-    let same = stat.st_mode & libc::S_IFMT == libc::S_IFIFO && stat.st_ino == file.inode;
-    Ok(same.then_some(fd))
+    let stat = stat_of(fd.as_fd())?;
+    Ok((stat.is_fifo() && stat.file == file).then_some(fd))
 }
 
 /// Whether nobody has the FIFO of this write end open for reading.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A program that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Set for a run that takes its time.
 const LONG: &str = "JEP_TEST_LONG";
@@ -35,7 +35,12 @@ impl Under {
             Under::Asan => 30,
             Under::Valgrind => 5,
         };
-        ordinary * if std::env::var_os(LONG).is_some() { 10 } else { 1 }
+        ordinary
+            * if std::env::var_os(LONG).is_some() {
+                10
+            } else {
+                1
+            }
     }
 }
 
@@ -159,7 +164,12 @@ fn passes(program: &str, args: &[&str], under: Under) {
         return;
     }
     let (status, printed) = run(program, args, under);
-    assert!(status.success(), "{program} {args:?}: {status}: {printed}");
+    // What a forked child did wrong is only to be read.
+    let complaint = under != Under::Nothing && printed.contains("\n==");
+    assert!(
+        status.success() && !complaint,
+        "{program} {args:?}: {status}: {printed}"
+    );
 }
 
 macro_rules! programs {
@@ -182,7 +192,7 @@ mod alone {
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
-        alarms: "alarms" [];
+        alarms: "alarms" ["100"];
         consumers: "consumers" [];
         polling: "polling" [];
         footprint: "footprint" [];
@@ -197,7 +207,7 @@ mod with_asan {
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
-        alarms: "alarms" [];
+        alarms: "alarms" ["100"];
         consumers: "consumers" [];
         polling: "polling" [];
         footprint: "footprint" [];
@@ -212,6 +222,7 @@ mod with_asan {
 }
 
 mod with_valgrind {
+    // Without what looks at the process itself: threads, masks and signals are valgrind's here.
     programs! { Valgrind,
         bad_input: "bad_input" [];
         buffers: "buffers" [];
@@ -219,10 +230,9 @@ mod with_valgrind {
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
-        alarms: "alarms" [];
+        alarms: "alarms" ["20000"];
         consumers: "consumers" [];
         polling: "polling" [];
-        footprint: "footprint" [];
     }
 
     #[test]

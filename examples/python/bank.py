@@ -30,7 +30,6 @@ class BankClient(Client):
         client = BankClient(self.path, self.bug)
         # No implicit transactions: this test is about explicit ones.
         client.db = sqlite3.connect(self.path, isolation_level=None, timeout=10)
-        client.db.execute("PRAGMA journal_mode = WAL")
         client.db.execute("PRAGMA synchronous = OFF")
         return client
 

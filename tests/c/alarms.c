@@ -1,5 +1,5 @@
-/* A program that is interrupted every 100 microseconds, by a handler without SA_RESTART, gets no
- * EINTR from the library, and its waits are as long as it asked for. */
+/* A program that is interrupted all the time, by a handler without SA_RESTART, gets no EINTR from
+ * the library, and its waits are as long as it asked for. argv[2]: microseconds between two. */
 #include "check.h"
 
 #include <sys/time.h>
@@ -17,9 +17,9 @@ static void on_alarm(int signal) {
 }
 
 /* Until the process ends. */
-static void begin_storm(void) {
+static void begin_storm(int every_us) {
     struct sigaction action;
-    struct itimerval every = {{0, 100}, {0, 100}};
+    struct itimerval every = {{0, every_us}, {0, every_us}};
     memset(&action, 0, sizeof action);
     action.sa_handler = on_alarm;
     CHECK(sigaction(SIGALRM, &action, NULL) == 0);
@@ -86,7 +86,8 @@ static void timeouts(jep_composer *composer) {
 
 int main(int argc, char **argv) {
     const char *dir = begin(argc, argv);
-    begin_storm();
+    CHECK(argc == 3);
+    begin_storm(atoi(argv[2]));
     jep_composer *composer = open_composer(dir, NULL);
     operations(composer, dir);
     large_result(composer, dir);

@@ -34,7 +34,7 @@ static void be_child(jep_composer *composer, const char *dir, int number, int ho
     }
     jep_free(composer);
     CHECK(read_some(hold, &byte, 1) == 0);
-    _exit(0);
+    end_child();
 }
 
 int main(int argc, char **argv) {

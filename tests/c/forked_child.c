@@ -81,7 +81,7 @@ static struct child fork_child(jep_composer *composer, const char *dir, uint64_t
         own_composer(composer, dir);
         CHECK(write(ready[1], "", 1) == 1);
         CHECK(read_some(hold[0], &byte, 1) == 0);
-        _exit(0);
+        end_child();
     }
     close(hold[0]);
     close(ready[1]);
@@ -147,7 +147,7 @@ static void delays_no_client_of_a_dead_harness(const char *dir) {
         CHECK(fork() >= 0);
         CHECK(write(ready[1], "", 1) == 1);
         CHECK(read_some(hold[0], &byte, 1) == 0);
-        _exit(0);
+        end_child();
     }
     close(hold[0]);
     close(ready[1]);

@@ -60,7 +60,7 @@ int main(int argc, char **argv) {
     jep_fifo_op op;
 
     composer = open_composer(dir, NULL);
-    CHECK(library_threads(tids, 1) == 1);
+    AWAIT(library_threads(tids, 1) == 1);
     expect_idle(tids, 1, us / 4);
     CHECK_CODE(JEP_TIMEOUT, jep_fifo_next(composer, 0, &op));
     CHECK(jep_fd(composer) >= 0);

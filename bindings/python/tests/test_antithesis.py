@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import signal
+import sys
 import threading
 import time
 import tracemalloc
@@ -653,6 +654,9 @@ class TestSetupComplete:
         self, driver: Driver, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp / "out"))
+        # Antithesis' own package, if installed, has chosen where to write when it was imported.
+        monkeypatch.setitem(sys.modules, "antithesis", None)
+        monkeypatch.setitem(sys.modules, "antithesis.lifecycle", None)
         said = driver.tmp / "out" / "sdk.jsonl"
         seen: list[tuple[bool, bool]] = []
 

@@ -1,5 +1,6 @@
 package org.jepsenantithesis;
 
+import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import java.io.IOException;
@@ -45,7 +46,9 @@ class LeakTest {
             });
     client.start();
     for (int i = 0; i < count; i++) {
-      composer.next().complete(0, "result");
+      FifoOp op = composer.next(Script.PATIENCE);
+      assertNotNull(op, "the client died");
+      op.complete(0, "result");
     }
     client.join();
   }

@@ -1,8 +1,10 @@
 package org.jepsenantithesis;
 
 import com.sun.jna.Native;
+import java.io.BufferedInputStream;
 import java.io.FileInputStream;
 import java.io.IOException;
+import java.io.InputStream;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 
@@ -25,7 +27,8 @@ final class LibC {
   /** The plain client, in this process: makes a FIFO, and reads it to its end. */
   static String read(Path path) throws IOException {
     mkfifo(path);
-    try (FileInputStream in = new FileInputStream(path.toFile())) {
+    // Buffered: FileInputStream.readAllBytes wants to seek.
+    try (InputStream in = new BufferedInputStream(new FileInputStream(path.toFile()))) {
       return new String(in.readAllBytes(), StandardCharsets.UTF_8);
     }
   }
