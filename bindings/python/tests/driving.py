@@ -140,6 +140,11 @@ class Driver:
             assert client.ready.wait(LONG), harness.error
         return harness
 
+    def alive(self, harness: Script) -> bool:
+        """Whether a harness holds the control directory; fails when `harness` has ended."""
+        assert harness.running(), harness.process.communicate()
+        return (self.dir / ".alive").exists()
+
     def fifos(self) -> list[str]:
         """The commands' FIFOs in the control directory."""
         return sorted(p.name for p in self.dir.iterdir() if not p.name.startswith("."))

@@ -694,7 +694,7 @@ class TestInterpreter:
     def test_it_sleeps_when_there_is_nothing_to_do(self, driver: Driver) -> None:
         """Voluntary context switches of every thread of the harness: none in a second."""
         command = driver.python("-c", IDLE, str(driver.dir), str(driver.store))
-        eventually((driver.dir / ".alive").exists)
+        eventually(lambda: driver.alive(command))
         assert driver.op().result()[0] == 0
         pid = command.process.pid
         # Whatever follows a completion is over when all threads have been asleep for a while.

@@ -307,7 +307,7 @@ class TestClosing:
     def test_happens_at_exit(self, driver: Driver) -> None:
         """Also when another thread is in the middle of waiting; and nothing is printed."""
         harness = driver.python("-c", EXITING, str(driver.dir))
-        eventually((driver.dir / ".alive").exists)
+        eventually(lambda: driver.alive(harness))
         script = driver.op()
         out, err = harness.process.communicate(timeout=LONG)
         assert (harness.process.returncode, out, err) == (0, "", "")

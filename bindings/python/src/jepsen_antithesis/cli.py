@@ -229,6 +229,7 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         metavar="STATUS",
         help="exit status of a check that finds no verdict (default: 0)",
     )
+    parser.argument_default = None
 
 
 _DRIVEN_KEYS = {
