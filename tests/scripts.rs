@@ -370,6 +370,94 @@ fn a_name_need_not_be_utf8() {
     assert_eq!(script.text(), "fine");
 }
 
+#[test]
+fn a_fifo_moved_away_leaves_its_name_to_another() {
+    let control = Control::new();
+    let composer = control.open();
+    let moved = control.plain("op-1");
+    let moved_op = take(&composer);
+    take_nothing(&composer);
+    moved.until_blocked(In::Read);
+    fs::rename(control.fifo("op-1"), control.beside("elsewhere")).unwrap();
+    let other = control.plain("op-1");
+    let other_op = take(&composer);
+    other.until_blocked(In::Read);
+    composer.complete(moved_op.id, 0, b"moved").unwrap();
+    assert_eq!(moved.text(), "moved");
+    assert_eq!(control.fifos(), ["op-1"]);
+    let completion = composer.complete(other_op.id, 0, b"other").unwrap();
+    assert_eq!(completion, Completion::Done);
+    assert_eq!(other.text(), "other");
+}
+
+#[test]
+fn the_limit_on_descriptors_holds_for_slow_readers_too() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"max_fds": 2}"#);
+    let result = vec![b'x'; 200_000];
+    let mut slow = Vec::new();
+    for i in 0..6 {
+        let line = format!("mkfifo op-{i}; exec 3<op-{i}; read; exec cat <&3");
+        slow.push(control.bash(&line));
+        let op = take(&composer);
+        composer.complete(op.id, 0, &result).unwrap();
+        assert!(stat(&composer, "fds") <= 2);
+    }
+    // A small result needs no descriptor for longer than a moment.
+    let quick = control.plain("op-quick");
+    let op = take_named(&composer, "op-quick");
+    composer.complete(op.id, 0, b"quick").unwrap();
+    assert_eq!(quick.text(), "quick");
+    for mut script in slow {
+        script.go_on();
+        assert!(script.output() == result);
+    }
+}
+
+/// An operation that the library answers by itself, when the script is late and no descriptor is
+/// free to await it with: no event tells, and the harness waits for ever.
+#[test]
+fn a_late_script_is_answered_although_no_descriptor_is_free() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"max_fds": 1}"#);
+    let check = control.plain("check");
+    take_named(&composer, "check");
+    check.until_blocked(In::Read);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| composer.next(None).unwrap());
+        let mut late = control.bash("mkfifo op-1; read; exec cat op-1");
+        until("it has arrived", || stat(&composer, "answered") == 1);
+        late.go_on();
+        assert!(late.text().contains("the check has begun"));
+        composer.wake().unwrap();
+        waiting.join().unwrap();
+    });
+}
+
+/// A process that the host is starting has a copy of every descriptor for a moment, and must not
+/// be taken for a script.
+#[test]
+fn a_host_that_starts_processes_all_the_time_loses_no_result() {
+    let control = Control::new();
+    let composer = control.open();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                std::process::Command::new("true").status().unwrap();
+            }
+        });
+        for i in 0..150 {
+            let name = format!("op-{i}");
+            let script = control.plain(&name);
+            let op = take_named(&composer, &name);
+            composer.complete(op.id, 0, b"whole").unwrap();
+            assert_eq!(script.text(), "whole");
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
 trait KillAfter {
     fn kill_after(self, condition: impl FnMut() -> bool);
 }
