@@ -1,0 +1,180 @@
+(ns jepsen-antithesis.native
+  "The composer for any Clojure harness; nothing here needs Jepsen.
+
+  Test commands make FIFOs in a control directory. `open!` watches it, `next!`
+  hands out each FIFO as a FifoOp, `complete!` sends its result and exit status
+  back. Everything is thread-safe. Errors are org.jepsenantithesis
+  ComposerExceptions.
+
+      (with-open [composer (open! \"/run/jepsen\")]
+        (loop []
+          (let [op (next! composer)]
+            (cond (nil? op)   (recur)                 ; somebody called wake!
+                  (check? op) (complete! op 0 \"valid\\n\")
+                  true        (do (complete! op 0 (str (work op) \"\\n\"))
+                                  (recur))))))"
+  (:require [clojure.java.io :as io]
+            [clojure.string :as str])
+  (:import (java.io FileOutputStream)
+           (java.nio.charset StandardCharsets)
+           (java.nio.file Path)
+           (java.time Duration)
+           (org.jepsenantithesis Completion
+                                 Composer
+                                 Options
+                                 Options$OnOpen
+                                 Options$Results
+                                 Phase)))
+
+(defn default-dir
+  "The control directory unless another one is given: $JEPSEN_FIFO_DIR, else
+  /run/jepsen."
+  []
+  (let [dir (System/getenv "JEPSEN_FIFO_DIR")]
+    (if (str/blank? dir) "/run/jepsen" dir)))
+
+(defn- one-of
+  "Looks up an option's value; says which ones there are when it is not one."
+  [k choices v]
+  (if (contains? choices v)
+    (get choices v)
+    (throw (IllegalArgumentException.
+             (str k " is " (pr-str v) "; it must be one of "
+                  (str/join ", " (map pr-str (sort (keys choices)))))))))
+
+(defn- with-option
+  ^Options [^Options options [k v]]
+  (case k
+    :shared          (.shared options (boolean v))
+    :results         (.results options
+                               (one-of k {:fifo Options$Results/FIFO
+                                          :file Options$Results/FILE} v))
+    :on-open         (.onOpen options
+                              (one-of k {:release Options$OnOpen/RELEASE
+                                         :adopt   Options$OnOpen/ADOPT} v))
+    :max-fds         (.maxFds options (int v))
+    :close-linger-ms (.closeLinger options (Duration/ofMillis v))
+    :drop-abandoned  (.dropAbandoned options (boolean v))
+    (throw (IllegalArgumentException.
+             (str "There is no option " (pr-str k) "; there are :shared,"
+                  " :results, :on-open, :max-fds, :close-linger-ms and"
+                  " :drop-abandoned")))))
+
+(defn open!
+  "Opens a control directory (`default-dir` unless given), and creates it if
+  need be. Close the composer with `close!` or `with-open`; that, and the JVM's
+  shutdown, releases every command still waiting. Options:
+
+    :shared           Accept a directory that other users can write to? (false)
+    :results          :fifo, or :file for invoke_<id> beside the FIFO (:fifo)
+    :on-open          What to do with FIFOs older than the composer: :release
+                      their commands, or :adopt them as operations (:release)
+    :max-fds          How many descriptors to hold open at most (a quarter of
+                      the process's limit)
+    :close-linger-ms  How long closing waits for results to arrive (1000)
+    :drop-abandoned   Drop operations whose command died before they were
+                      taken? (true)"
+  (^Composer [] (open! (default-dir)))
+  (^Composer [dir] (open! dir {}))
+  (^Composer [dir options]
+   (Composer/open (.toPath (io/file dir))
+                  (reduce with-option Options/DEFAULTS options))))
+
+(defrecord FifoOp [name        ; The FIFO's name, like "op-123"
+                   ^Path path  ; Its path
+                   kind        ; :op or :check
+                   ^org.jepsenantithesis.FifoOp op])
+
+(defn check?
+  "Does this operation ask for the verdict?"
+  [fifo-op]
+  (identical? :check (:kind fifo-op)))
+
+(defn- fifo-op
+  [^Path dir ^org.jepsenantithesis.FifoOp op]
+  (when op
+    (FifoOp. (.name op)
+             (.resolve dir (.name op))
+             (if (.isCheck op) :check :op)
+             op)))
+
+(defn dir
+  "The composer's directory, a Path."
+  ^Path [^Composer composer]
+  (.dir composer))
+
+(defn next!
+  "Waits for the next operation, for ever or for so many nanoseconds. Returns
+  nil when the time is over or `wake!` was called. Throws InterruptedException
+  when interrupted, and ComposerException$Closed once the composer is closed."
+  ([^Composer composer]
+   (let [op (.next composer)]
+     (when op (fifo-op (.dir composer) op))))
+  ([^Composer composer timeout-nanos]
+   (let [op (.next composer (Duration/ofNanos timeout-nanos))]
+     (when op (fifo-op (.dir composer) op)))))
+
+(defn complete!
+  "Sends an operation's result, a string or bytes, and exit status, 0 to 255.
+  Antithesis flags every command that exits non-zero. Never blocks. Returns
+
+    :completed    It is in the FIFO.
+    :pending      The command is slow to take it; delivery goes on by itself.
+    :broken-pipe  The command is gone, nobody reads it.
+    :closed       The composer is closed; the command was released without it."
+  [fifo-op status out]
+  (let [^org.jepsenantithesis.FifoOp op (:op fifo-op)
+        ^bytes data (if (bytes? out)
+                      out
+                      (.getBytes (str out) StandardCharsets/UTF_8))]
+    (condp identical? (.complete op (int status) data)
+      Completion/COMPLETED :completed
+      Completion/PENDING   :pending
+      Completion/ABANDONED :broken-pipe
+      Completion/CLOSED    :closed)))
+
+(defn abandoned?
+  "Is the command known to be gone?"
+  [fifo-op]
+  (.abandoned ^org.jepsenantithesis.FifoOp (:op fifo-op)))
+
+(defn wake!
+  "Makes one `next!`, under way or to come, return nil, before any operation."
+  [^Composer composer]
+  (.wake composer))
+
+(defn phase
+  "Of the composer: :main, :final (a check was taken), or :checked (it was
+  completed)."
+  [^Composer composer]
+  (condp identical? (.phase composer)
+    Phase/MAIN    :main
+    Phase/FINAL   :final
+    Phase/CHECKED :checked))
+
+(defn stats
+  "The library's counters, as a string of JSON."
+  [^Composer composer]
+  (.stats composer))
+
+(defn close!
+  "Closes the composer. May be called twice, and from any thread."
+  [^Composer composer]
+  (.close composer))
+
+(defn inside-antithesis?
+  "Does this process run inside Antithesis?"
+  []
+  (not (str/blank? (System/getenv "ANTITHESIS_OUTPUT_DIR"))))
+
+(defn setup-complete!
+  "Tells Antithesis that test commands may start now. Call it once the composer
+  is open and the system under test is ready. Outside Antithesis, does nothing."
+  []
+  (when (inside-antithesis?)
+    ; One write: events of other processes may be written at the same time.
+    (with-open [out (FileOutputStream. (io/file (System/getenv "ANTITHESIS_OUTPUT_DIR")
+                                                "sdk.jsonl")
+                                       true)]
+      (.write out (.getBytes (str "{\"antithesis_setup\":{\"status\":"
+                                  "\"complete\",\"details\":null}}\n"))))))
