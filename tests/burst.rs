@@ -4,6 +4,7 @@ mod common;
 use common::{Control, mkfifos, stat, take};
 use jepsen_antithesis::{Composer, Kind, Options};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
@@ -65,6 +66,7 @@ fn an_overflow_loses_none_and_the_check_comes_last() {
         };
         line("harness is open");
         kill(pid, Signal::SIGSTOP).unwrap();
+        waitpid(pid, Some(WaitPidFlag::WUNTRACED)).unwrap();
         burst(0..count / 2);
         if check_in_the_middle {
             control.mkfifo("check");
