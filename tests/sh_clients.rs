@@ -174,6 +174,10 @@ fn a_directory_that_is_not_there_is_no_result() {
 #[test]
 fn a_name_that_is_taken_is_not_used() {
     for_each_shell(|shell| {
+        if shell.words[0] == "busybox" {
+            println!("skipped: busybox may have a mkfifo of its own");
+            return;
+        }
         let composer = shell.place.open();
         // A mkfifo that finds the name taken each first time: someone else was there just before.
         let tools = shell.place.path().join("tools");
