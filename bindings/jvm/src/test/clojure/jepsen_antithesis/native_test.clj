@@ -1,0 +1,81 @@
+(ns jepsen-antithesis.native-test
+  (:require [clojure.java.io :as io]
+            [clojure.test :refer :all]
+            [jepsen-antithesis [native :as native]
+                               [scripts :refer :all]])
+  (:import (org.jepsenantithesis ComposerException$Busy
+                                 ComposerException$Closed
+                                 ComposerException$Invalid)))
+
+(deftest there-and-back-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (let [script (script! dir "op-1")
+            op     (native/next! composer)]
+        (is (= "op-1" (:name op)))
+        (is (= (str dir "/op-1") (str (:path op))))
+        (is (= :op (:kind op)))
+        (is (not (native/check? op)))
+        (is (not (native/abandoned? op)))
+        (is (#{:completed :pending} (native/complete! op 7 "héllo\n")))
+        (is (= {:exit 7, :out "héllo\n", :err ""} (result script)))
+        (is (= [] (fifos dir)))))))
+
+(deftest check-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (is (= :main (native/phase composer)))
+      (let [script (script! dir "check")
+            op     (native/next! composer)]
+        (is (native/check? op))
+        (is (= :final (native/phase composer)))
+        (native/complete! op 1 (.getBytes "invalid"))
+        (is (= :checked (native/phase composer)))
+        (is (= {:exit 1, :out "invalid", :err ""} (result script)))))))
+
+(deftest killed-script-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (let [script (script! dir "op-1" plain)
+            op     (native/next! composer)]
+        (await! #(opened? dir "op-1"))
+        (kill! script)
+        (await! #(native/abandoned? op))
+        (is (= :broken-pipe (native/complete! op 0 "for nobody")))))))
+
+(deftest wake-and-time-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (is (nil? (native/next! composer 0)))
+      (is (nil? (native/next! composer 1000000)))
+      (native/wake! composer)
+      (is (nil? (native/next! composer)))
+      (is (re-find #"\"taken\":0" (native/stats composer)))
+      (is (= dir (str (native/dir composer)))))))
+
+(deftest errors-test
+  (with-temp-dir dir
+    (let [composer (native/open! dir {:close-linger-ms 10, :max-fds 4})
+          script   (script! dir "op-1")
+          op       (native/next! composer)]
+      (is (thrown? ComposerException$Busy (native/open! dir)))
+      (is (thrown? ComposerException$Invalid (native/complete! op 300 "")))
+      (native/close! composer)
+      (native/close! composer)
+      (is (= 99 (:exit (result script))))
+      (is (= :closed (native/complete! op 0 "")))
+      (is (thrown? ComposerException$Closed (native/next! composer))))
+    (is (thrown-with-msg? IllegalArgumentException #":on-open is :adpot.*:adopt, :release"
+                          (native/open! dir {:on-open :adpot})))
+    (is (thrown-with-msg? IllegalArgumentException #"no option :sharde"
+                          (native/open! dir {:sharde true})))))
+
+(deftest adopt-test
+  (with-temp-dir dir
+    (let [script (script! dir "op-early")]
+      (await! #(seq (fifos dir)))
+      (with-open [composer (native/open! dir {:on-open :adopt, :results :file
+                                              :shared true, :drop-abandoned false})]
+        (native/complete! (native/next! composer) 0 "in a file")
+        (is (= {:exit 0, :out "", :err ""} (result script)))
+        (is (= "in a file" (slurp (io/file dir "invoke_early"))))))))
