@@ -118,11 +118,12 @@ class TestOperations:
 
     def test_stats_and_directory(self, driver: Driver, composer: Composer) -> None:
         assert composer.directory == driver.dir
-        driver.op()
+        script = driver.op()
         op = take_op(composer)
         assert composer.stats()["outstanding"] == 1
         op.complete()
-        assert composer.stats()["outstanding"] == 0
+        assert script.result()[0] == 0
+        eventually(lambda: composer.stats()["outstanding"] == 0)
 
 
 class TestWaiting:
@@ -314,6 +315,7 @@ class TestClosing:
         assert script.result() == (0, "last words")
 
     def test_frees_what_nobody_holds(self, driver: Driver) -> None:
+        gc.collect()  # Composers of other tests.
         open_before = len(os.listdir("/proc/self/fd"))
         composer = Composer(driver.dir)
         assert len(os.listdir("/proc/self/fd")) > open_before

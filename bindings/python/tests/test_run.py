@@ -298,10 +298,11 @@ def test_a_generator_that_raises_ends_the_test(base: Test) -> None:
         raise RuntimeError("the generator broke")
 
     client = Recorder()
+    threads = set(threading.enumerate())
     with pytest.raises(gen.GeneratorError, match="the generator broke"):
         core.run({**base, "client": client, "generator": gen.clients(broken())})
     assert client.effects.count("teardown") == 10
-    assert not [t for t in threading.enumerate() if t.name.startswith("jepsen")]
+    assert not set(threading.enumerate()) - threads
 
 
 def test_leave_db_running(base: Test) -> None:

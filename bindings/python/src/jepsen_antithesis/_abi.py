@@ -146,7 +146,7 @@ def _candidates() -> Iterator[tuple[str, str]]:
         if (parent / "Cargo.toml").is_file() and (parent / "bindings").is_dir():
             yield str(parent / "target" / "release" / LIBRARY), "in the source checkout"
             break
-    yield f"{LIBRARY}.0", "on the system's library path"
+    yield f"{LIBRARY}.{ABI_VERSION}", "on the system's library path"
     yield LIBRARY, "on the system's library path"
 
 
