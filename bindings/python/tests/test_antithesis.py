@@ -369,6 +369,8 @@ class TestVerdict:
         harness = driver.harness(test)
         checks = [driver.native("check") for _ in range(3)]
         client.await_begun(1)
+        # The harness ends with the verdict, and one that came later would find none.
+        eventually(lambda: len(driver.fifos()) == 3)
         client.let_go.set()
         assert len({check.result() for check in checks}) == 1
         assert checks[0].result()[0] == 1
