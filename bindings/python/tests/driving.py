@@ -127,11 +127,15 @@ class Driver:
     def check(self, text: str = MARKED) -> Script:
         return self.script(f"check-{next(self._ids)}", text)
 
-    def native(self, *argv: str) -> Script:
+    @property
+    def command(self) -> str:
         """The command that comes with the library."""
         command = Path(_abi.library().path).with_name("jepsen-composer")
         assert command.exists(), f"{command} is missing; `make` builds it"
-        return self.start(str(command), *argv)
+        return str(command)
+
+    def native(self, *argv: str) -> Script:
+        return self.start(self.command, *argv)
 
     def harness(self, test: Test) -> Harness:
         harness = Harness({"fifo_dir": self.dir, "store_dir": self.store, **test})

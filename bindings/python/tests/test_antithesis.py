@@ -32,7 +32,7 @@ from driving import (
     simple_test,
 )
 
-from jepsen_antithesis import NEMESIS, Client, History, Nemesis, Op, Test, checker
+from jepsen_antithesis import NEMESIS, Client, DirectoryError, History, Nemesis, Op, Test, checker
 from jepsen_antithesis import generator as gen
 from jepsen_antithesis.core import SetupError
 from jepsen_antithesis.interpreter import ENDED, EXHAUSTED
@@ -204,6 +204,20 @@ class TestPhases:
         client.let_go.set()
         assert check.result()[0] == 0
         assert invocations(harness.result()) == ["final"]
+
+    def test_a_command_that_comes_while_the_checker_runs_is_answered(self, driver: Driver) -> None:
+        seen: list[tuple[int, str]] = []
+
+        def check(test: Test, history: History, opts: Any) -> dict[str, Any]:
+            seen.extend([driver.op().result(), driver.op(PLAIN).result()])
+            seen.append(driver.native("op").result())
+            return {"valid": True}
+
+        harness = driver.harness(simple_test(Recorder(), READS, checker=check))
+        assert driver.check().result() == (0, "checked: valid\n")
+        harness.result()
+        assert [status for status, _ in seen] == [0, 0, 0]
+        assert all(out for _, out in seen)
 
     def test_a_sleep_of_the_main_phase_ends_with_it(self, driver: Driver) -> None:
         main = [gen.sleep(3600), {"f": "a"}]
@@ -583,6 +597,14 @@ class TestHanging:
         assert driver.check().result() == (0, "checked: valid\n")
         harness.result()
         hang.set()
+
+
+class TestTakenAway:
+    def test_a_harness_whose_directory_is_gone_says_so(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS))
+        driver.dir.rename(driver.tmp / "elsewhere")
+        with pytest.raises(DirectoryError):
+            harness.result()
 
 
 class TestKilled:

@@ -289,6 +289,29 @@ class TestProcess:
         assert [op["type"] for op in history[:6]] == ["invoke", "ok"] * 3
         assert [op["index"] for op in history] == list(range(len(history)))
 
+    def test_killed_at_any_moment_no_native_command_fails(self, driver: Driver) -> None:
+        """Also between two steps of the protocol; and the next harness works at once."""
+        for moment in (0.0, 0.003, 0.01, 0.03, 0.1):
+            harness = self.start(driver, IDLE)
+            ops = [
+                driver.start(
+                    "sh",
+                    "-c",
+                    "while [ -e $0 ]; do $1 op --lost 0 --wait 0 || exit; done",
+                    str(driver.dir / ".alive"),
+                    driver.command,
+                )
+                for _ in range(4)
+            ]
+            eventually(lambda: (driver.store / "latest" / "history.jsonl").stat().st_size > 2000)
+            time.sleep(moment)
+            harness.kill(signal.SIGKILL)
+            harness.process.wait(LONG)
+            (driver.dir / ".alive").unlink()
+            assert {status for status, _ in results(ops)} == {0}
+            history = History.read(driver.store / "latest" / "history.jsonl")
+            assert [op["index"] for op in history] == list(range(len(history)))
+
     def test_a_harness_after_a_killed_one_works_at_once(self, driver: Driver) -> None:
         killed = self.start(driver, HANGING)
         left = driver.op(PLAIN)

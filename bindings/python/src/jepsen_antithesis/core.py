@@ -179,6 +179,8 @@ def run_case(test: Test, driven: Driven | None = None) -> Test:
             antithesis.setup_complete({"test": test["name"]})
         test["relative_time_origin"] = time.monotonic_ns()
         test["history"] = interpret(test, driven)
+    # Of no use to a checker, and to nobody after it.
+    test.pop("antithesis_phase", None)
     return test
 
 
