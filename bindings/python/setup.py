@@ -14,6 +14,12 @@ from setuptools_rust import Binding, RustExtension
 CHECKOUT = Path(__file__).resolve().parents[2]
 LIBRARY = "libjepsen_antithesis"
 
+if not (CHECKOUT / "Cargo.toml").is_file():
+    raise SystemExit(
+        f"The library's sources are not in {CHECKOUT}. Build from a checkout of the whole "
+        "repository (pip install ./bindings/python), or install a wheel."
+    )
+
 
 class PlainLibrary(build_ext):
     """Keeps the library's own name, which is no extension module's."""

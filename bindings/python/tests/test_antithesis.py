@@ -289,7 +289,9 @@ class TestExhausted:
         assert names[0] == "read"
         assert names[-1] == "final"
 
-    def test_without_main_gen_the_check_is_waited_for(self, driver: Driver) -> None:
+    def test_without_main_gen_the_check_is_waited_for(
+        self, driver: Driver, caplog: pytest.LogCaptureFixture
+    ) -> None:
         test = {**simple_test(Recorder(), None), "generator": gen.clients(fs("a", "b"))}
         harness = driver.harness(test)
         assert driver.op().result()[0] == 0
@@ -298,6 +300,7 @@ class TestExhausted:
         assert harness.running()
         assert driver.check().result() == (0, "checked: valid\n")
         assert invocations(harness.result()) == ["a", "b"]
+        assert not [r for r in caplog.records if "no main_gen" in r.message]
 
     def test_without_main_gen_the_check_ends_the_generator(
         self, driver: Driver, caplog: pytest.LogCaptureFixture

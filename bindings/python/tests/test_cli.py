@@ -378,6 +378,27 @@ class TestSdk:
         setup = json.loads((by_package or by_hand or "").splitlines()[-1])["antithesis_setup"]
         assert setup == {"status": "complete", "details": {"by": "test"}}
 
+    @pytest.mark.parametrize(
+        ("flags", "env", "source"),
+        [
+            ((), {}, "Random"),
+            ((), {"ANTITHESIS_OUTPUT_DIR": "/nowhere"}, "AntithesisRandom"),
+            (("-S",), {"ANTITHESIS_OUTPUT_DIR": "/nowhere"}, "SystemRandom"),
+        ],
+    )
+    def test_randomness_is_antithesis_own(
+        self, driver: Driver, flags: tuple[str, ...], env: dict[str, str], source: str
+    ) -> None:
+        pytest.importorskip("antithesis", reason="Antithesis' package is not installed")
+        text = (
+            "from jepsen_antithesis.rand import rng, seed; seed(7);"
+            "assert sorted(rng.sample(range(99), 99)) == list(range(99));"
+            "print(type(rng).__name__)"
+        )
+        path = str(Path(cli.__file__).parents[1])
+        script = driver.start(sys.executable, *flags, "-c", text, PYTHONPATH=path, **env)
+        assert script.result() == (0, f"{source}\n")
+
 
 def test_twenty_thousand_operations_a_minute(driver: Driver) -> None:
     """Raw clients, ten at a time: at least 20,000 a minute, on whatever machine this is."""

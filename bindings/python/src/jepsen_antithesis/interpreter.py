@@ -194,9 +194,11 @@ class _Interpreter:
 
     def exhausted(self, timeout: float | None) -> bool:
         if self.main:
-            if self.eager() and not self.running:
-                self.begin_final()
-                return False
+            if not self.running:
+                self.gen = None  # Nothing is left that could change its mind.
+                if self.eager():
+                    self.begin_final()
+                    return False
             self.answer_held(EXHAUSTED)
         elif not self.running:
             return False
