@@ -4,9 +4,11 @@ real FIFOs.
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
 import os
+import random
 import signal
 import sys
 import threading
@@ -628,6 +630,28 @@ class TestKilled:
         assert check.result() == (0, "checked: valid\n")
         assert time.monotonic() - released_at < 1
         assert invocations(harness.result()) == ["read"] * 8 + ["final"]
+
+    def test_some_commands_at_random_moments(self, driver: Driver) -> None:
+        harness = driver.harness(simple_test(Recorder(), READS, concurrency=8))
+
+        def run(n: int) -> None:
+            dice = random.Random(n)
+            for i in range(30):
+                op = driver.script(f"op-{n}-{i}") if dice.random() < 0.5 else driver.native("op")
+                if dice.random() < 0.2:
+                    time.sleep(dice.random() / 100)
+                    op.kill(signal.SIGKILL)
+                    op.process.wait(LONG)
+                else:
+                    status, out = op.result()
+                    assert status == 0
+                    assert read_edn(out)["type"] == "ok"
+
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(run, range(8)))
+        assert driver.check().result() == (0, "checked: valid\n")
+        harness.result()
+        assert driver.fifos() == []
 
     def test_commands_that_were_held_get_no_operation(self, driver: Driver) -> None:
         client = Blocking()
