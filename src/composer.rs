@@ -10,7 +10,7 @@ use crate::directory::{ControlDir, DirLock};
 use crate::error::{Error, ErrorKind};
 use crate::options::{Options, Results};
 use crate::protocol;
-use crate::state::{Completion, FifoOp, Phase, State};
+use crate::state::{Completion, FifoOp, LATECOMERS, Output, Phase, State};
 use crate::sys::{self, Fd};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -28,9 +28,6 @@ use std::time::{Duration, Instant};
 
 /// How long nobody watches before the library's thread does. The kernel keeps the events meanwhile.
 const STAND_BY: Duration = Duration::from_millis(10);
-
-/// How long a FIFO that was removed at closing stays open for a script that had found its name.
-const LATECOMERS: Duration = Duration::from_millis(10);
 
 const THREAD_NAME: &str = "jep-watcher";
 const THREAD_STACK_BYTES: usize = 256 * 1024;
@@ -65,6 +62,7 @@ pub struct Composer {
 
 struct Shared {
     pid: u32,
+    forks: u32,
     dir: Arc<ControlDir>,
     phase: Arc<AtomicI32>,
     options: Options,
@@ -97,12 +95,21 @@ struct Desk {
     followers: usize,
     /// The library's thread is watching.
     stood_in: bool,
+    /// A consumer has come since the timer expired last.
+    visited: bool,
     /// When the timer expires, if it runs.
     timer_due: Option<Instant>,
     /// The bell has been rung and not been silenced.
     rung: bool,
     /// Somebody waits on [`Composer::fd`].
     fd_given: bool,
+}
+
+impl Desk {
+    /// Whether [`Composer::next`] would come back at once.
+    fn has_news(&self) -> bool {
+        self.closing || self.woken || self.state.has_queued() || self.state.failed.is_some()
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -159,6 +166,7 @@ impl Composer {
         }
         let shared = Arc::new(Shared {
             pid: std::process::id(),
+            forks: sys::forks(),
             dir,
             phase,
             options,
@@ -171,6 +179,7 @@ impl Composer {
                 led: false,
                 followers: 0,
                 stood_in: true,
+                visited: false,
                 timer_due: None,
                 rung: false,
                 fd_given: false,
@@ -257,7 +266,7 @@ impl Composer {
         self.check_process()?;
         let mut desk = self.shared.lock();
         let abandoned = desk.state.abandoned(op_id);
-        self.shared.set_timer_for_retry(&mut desk);
+        self.shared.after_drain(&mut desk);
         abandoned
     }
 
@@ -303,10 +312,10 @@ impl Composer {
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        let here = std::process::id();
-        if here == self.shared.pid {
+        if sys::forks() == self.shared.forks {
             return Ok(());
         }
+        let here = std::process::id();
         Err(Error::new(
             ErrorKind::Forked,
             format!(
@@ -342,6 +351,7 @@ impl Shared {
         // A deadline beyond the clock's end is none.
         let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut desk = self.lock();
+        desk.visited = true;
         let mut fresh = u64::MAX;
         let mut looked = false;
         let result = loop {
@@ -429,10 +439,9 @@ impl Shared {
 
     /// For every consumer that goes: somebody else must lead, or the thread stand by.
     fn leave(&self, desk: &mut Desk) {
-        let ready = desk.closing || desk.woken || desk.state.has_queued();
-        if ready {
+        if desk.has_news() {
             self.call_consumer(desk);
-        } else if desk.rung && desk.state.failed.is_none() {
+        } else if desk.rung {
             self.silence(desk);
         }
         self.set_timer_for_retry(desk);
@@ -454,6 +463,14 @@ impl Shared {
         }
         if desk.followers > 0 {
             self.turn.notify_one();
+        }
+    }
+
+    /// For everyone but a consumer: what was found is a consumer's to take.
+    fn after_drain(&self, desk: &mut Desk) {
+        self.set_timer_for_retry(desk);
+        if desk.has_news() {
+            self.call_consumer(desk);
         }
     }
 
@@ -479,13 +496,13 @@ impl Shared {
     }
 
     fn let_thread_watch(&self, watch: bool) {
-        let events = if watch {
-            EpollFlags::EPOLLIN
+        // Taken out, not only masked: inotify would still go through a waiter for none of its events.
+        let _ = if watch {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WATCH);
+            self.epoll.add(self.watch_fd.as_fd(), event)
         } else {
-            EpollFlags::empty()
+            self.epoll.delete(self.watch_fd.as_fd())
         };
-        let mut event = EpollEvent::new(events, TOKEN_WATCH);
-        let _ = self.epoll.modify(self.watch_fd.as_fd(), &mut event);
     }
 
     fn ready_fd(&self) -> Result<BorrowedFd<'_>, Error> {
@@ -503,11 +520,7 @@ impl Shared {
             let ready = made.map_err(|errno| self.dir.error("poll", "", errno))?;
             let _ = self.ready.set(ready);
             desk.fd_given = true;
-            let something = desk.closing
-                || desk.woken
-                || desk.state.has_queued()
-                || desk.state.failed.is_some();
-            if something {
+            if desk.has_news() {
                 self.call_consumer(&mut desk);
             }
         }
@@ -518,26 +531,30 @@ impl Shared {
     // Completions
 
     fn complete(&self, op_id: u64, status: u8, data: &[u8]) -> Result<Completion, Error> {
+        let output = Output::new(data);
         let mut desk = self.lock();
         if desk.closing {
             return Ok(Completion::Closed);
         }
         if self.options.results == Results::File {
-            let name = desk.state.taken_name(op_id)?;
+            let name = desk.state.claim(op_id)?;
             // Not under the lock: a disk may take its time.
             drop(desk);
-            self.dir.write_result(&name, data)?;
+            let written = self.dir.write_result(&name, data);
             desk = self.lock();
             if desk.closing {
+                self.dir.remove_result(&name);
                 return Ok(Completion::Closed);
             }
+            desk.state.unclaim(op_id);
+            written?;
         }
-        let completion = desk.state.complete(op_id, status, data)?;
+        let completion = desk.state.complete(op_id, status, &output)?;
         if completion == Completion::Pending && !desk.led && !desk.stood_in {
             desk.stood_in = true;
             self.let_thread_watch(true);
         }
-        self.set_timer_for_retry(&mut desk);
+        self.after_drain(&mut desk);
         Ok(completion)
     }
 
@@ -585,7 +602,10 @@ impl Shared {
                     desk.state.retry();
                     if !desk.led {
                         desk.state.open_the_unopened();
-                        if !std::mem::replace(&mut desk.stood_in, true) {
+                        if std::mem::take(&mut desk.visited) {
+                            // Busy, not absent.
+                            self.set_timer(&mut desk, STAND_BY);
+                        } else if !std::mem::replace(&mut desk.stood_in, true) {
                             self.let_thread_watch(true);
                         }
                     }
@@ -599,10 +619,7 @@ impl Shared {
                 id => desk.state.advance(id),
             }
         }
-        self.set_timer_for_retry(&mut desk);
-        if desk.state.has_queued() || desk.state.failed.is_some() {
-            self.call_consumer(&mut desk);
-        }
+        self.after_drain(&mut desk);
         stop
     }
 

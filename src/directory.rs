@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// The control directory, held by a descriptor: a path that is renamed or replaced meanwhile never
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant};
 pub(crate) struct ControlDir {
     path: PathBuf,
     fd: Fd,
+    /// `.new` in it, once it is made.
+    new: OnceLock<Fd>,
     shared: bool,
 }
 
@@ -46,7 +49,7 @@ impl Drop for DirLock {
 pub(crate) struct Contents {
     /// FIFOs of scripts, oldest first.
     pub(crate) fifos: Vec<(CString, Stat)>,
-    /// Files of an earlier harness and its clients, as paths from the control directory.
+    /// Files of an earlier harness and its clients.
     pub(crate) stale: Vec<CString>,
 }
 
@@ -93,7 +96,12 @@ impl ControlDir {
                 stat.st_mode & 0o777
             )));
         }
-        Ok(ControlDir { path, fd, shared })
+        Ok(ControlDir {
+            path,
+            fd,
+            new: OnceLock::new(),
+            shared,
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -161,24 +169,7 @@ impl ControlDir {
 
     /// Names in the directory, in no order.
     pub(crate) fn names(&self) -> nix::Result<Vec<CString>> {
-        self.names_in(c".")
-    }
-
-    fn names_in(&self, sub: &CStr) -> nix::Result<Vec<CString>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let mut listing = Fd::open_as(
-            || nix::dir::Dir::openat(self.fd(), sub, flags, Mode::empty()),
-            AsRawFd::as_raw_fd,
-        )?;
-        let mut names = Vec::new();
-        for entry in listing.iter() {
-            let entry = entry?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                names.push(name.to_owned());
-            }
-        }
-        Ok(names)
+        list(self.fd(), c".")
     }
 
     pub(crate) fn stat(&self, name: &CStr) -> nix::Result<Stat> {
@@ -215,12 +206,10 @@ impl ControlDir {
             } else if bytes.starts_with(RESULT_PREFIX.as_bytes()) && stat.is_regular() {
                 contents.stale.push(name);
             } else if bytes == NEW.as_bytes() && stat.is_dir() {
-                for inner in self.names_in(&name).map_err(unreadable)? {
-                    let inner = in_new(inner.to_bytes());
+                for inner in list(self.fd(), &name).map_err(unreadable)? {
+                    let inner = c_name(&[name.to_bytes(), b"/", inner.to_bytes()].concat());
                     match self.stat(&inner) {
-                        Ok(stat) if stat.is_fifo() || stat.is_regular() => {
-                            contents.stale.push(inner);
-                        }
+                        Ok(stat) if stat.is_fifo() || stat.is_regular() => {}
                         Err(Errno::ENOENT) => {}
                         _ => return Err(foreign(&inner)),
                     }
@@ -233,33 +222,46 @@ impl ControlDir {
         Ok(contents)
     }
 
-    /// Makes the directory where clients prepare their FIFOs.
+    /// Makes the directory where clients prepare their FIFOs, and empties it.
     pub(crate) fn make_new(&self) -> Result<(), Error> {
+        let failed = |errno: Errno| self.error("create", NEW, errno);
         let mode = Mode::from_bits_truncate(if self.shared { 0o777 } else { 0o700 });
         match mkdirat(self.fd(), NEW, mode) {
             Ok(()) | Err(Errno::EEXIST) => {}
-            Err(errno) => return Err(self.error("create", NEW, errno)),
+            Err(errno) => return Err(failed(errno)),
         }
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let new = Fd::open(|| openat(self.fd(), NEW, flags, Mode::empty())).map_err(failed)?;
         if self.shared {
             // The umask does not know that this directory is shared.
-            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-            Fd::open(|| openat(self.fd(), NEW, flags, Mode::empty()))
-                .and_then(|new| fchmod(&*new, mode))
-                .map_err(|errno| self.error("share", NEW, errno))?;
+            fchmod(&*new, mode).map_err(failed)?;
         }
+        let _ = self.new.set(new);
+        self.empty_new();
         Ok(())
+    }
+
+    /// By its descriptor: in a shared directory the name may be replaced by others.
+    fn new_dir(&self) -> BorrowedFd<'_> {
+        self.new.get().expect("made at opening").as_fd()
+    }
+
+    fn empty_new(&self) {
+        for name in list(self.new_dir(), c".").unwrap_or_default() {
+            let _ = unlinkat(self.new_dir(), name.as_c_str(), UnlinkatFlags::NoRemoveDir);
+        }
     }
 
     /// Tells clients that a harness lives: puts a fresh FIFO in place, and returns its write end,
     /// by which they see it die.
     pub(crate) fn publish_alive(&self) -> Result<Fd, Error> {
         let failed = |errno: Errno| self.error("create", ALIVE, errno);
-        let fresh = in_new(b"alive");
+        let fresh = c"alive";
         let mode = Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 });
-        mkfifoat(self.fd(), fresh.as_c_str(), mode).map_err(failed)?;
-        let file = self.stat(&fresh).map_err(failed)?.file;
+        mkfifoat(self.new_dir(), fresh, mode).map_err(failed)?;
+        let file = sys::stat_at(self.new_dir(), fresh).map_err(failed)?.file;
         let open = |access| {
-            sys::open_fifo(self.fd(), &fresh, file, access)
+            sys::open_fifo(self.new_dir(), fresh, file, access)
                 .and_then(|fd| fd.ok_or(Errno::ENOENT))
                 .map_err(failed)
         };
@@ -268,7 +270,7 @@ impl ControlDir {
         let writer = open(OFlag::O_WRONLY)?;
         drop(reader);
         fchmod(&*writer, mode).map_err(failed)?;
-        renameat(self.fd(), fresh.as_c_str(), self.fd(), ALIVE).map_err(failed)?;
+        renameat(self.new_dir(), fresh, self.fd(), ALIVE).map_err(failed)?;
         Ok(writer)
     }
 
@@ -280,36 +282,38 @@ impl ControlDir {
     /// Removes what this harness keeps in the directory while it lives. Results stay: a script may
     /// still be about to read its own.
     pub(crate) fn remove_ours(&self) {
-        for name in self.names_in(&c_name(NEW.as_bytes())).unwrap_or_default() {
-            self.remove(&in_new(name.to_bytes()));
-        }
+        self.empty_new();
         let _ = unlinkat(self.fd(), NEW, UnlinkatFlags::RemoveDir);
     }
 
     /// Puts the result of the FIFO `name` into its file, whole or not at all.
     pub(crate) fn write_result(&self, name: &CStr, data: &[u8]) -> Result<(), Error> {
         let result = c_name(&result_name(name.to_bytes()));
-        let temporary = in_new(result.to_bytes());
         let mode = Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 });
-        let flags = OFlag::O_WRONLY
-            | OFlag::O_CREAT
-            | OFlag::O_TRUNC
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_CLOEXEC;
-        let written = openat(self.fd(), temporary.as_c_str(), flags, mode)
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let remove = || {
+            unlinkat(
+                self.new_dir(),
+                result.as_c_str(),
+                UnlinkatFlags::NoRemoveDir,
+            )
+        };
+        let _ = remove();
+        let written = openat(self.new_dir(), result.as_c_str(), flags, mode)
             .map_err(std::io::Error::from)
             .and_then(|fd| File::from(fd).write_all(data))
             .and_then(|()| {
                 renameat(
-                    self.fd(),
-                    temporary.as_c_str(),
+                    self.new_dir(),
+                    result.as_c_str(),
                     self.fd(),
                     result.as_c_str(),
                 )
                 .map_err(Into::into)
             });
         written.map_err(|error| {
-            self.remove(&temporary);
+            let _ = remove();
             self.error("write", &result.to_string_lossy(), error)
         })
     }
@@ -329,9 +333,22 @@ impl ControlDir {
     }
 }
 
-/// A path in the directory where FIFOs are prepared.
-fn in_new(name: &[u8]) -> CString {
-    c_name(&[NEW.as_bytes(), b"/", name].concat())
+/// Names in the directory `sub` of a directory.
+fn list(dir: BorrowedFd<'_>, sub: &CStr) -> nix::Result<Vec<CString>> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut listing = Fd::open_as(
+        || nix::dir::Dir::openat(dir, sub, flags, Mode::empty()),
+        AsRawFd::as_raw_fd,
+    )?;
+    let mut names = Vec::new();
+    for entry in listing.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name != c"." && name != c".." {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
 }
 
 fn c_name(name: &[u8]) -> CString {

@@ -24,6 +24,8 @@ pub(crate) struct Fifo {
     pub(crate) name: CString,
     pub(crate) file: FileId,
     end: End,
+    /// A copy of our own reader may be open.
+    own_reader: bool,
 }
 
 enum End {
@@ -45,8 +47,9 @@ pub(crate) enum Written {
     Part(usize),
     /// Nothing yet: the script has not opened its FIFO.
     NotOpened,
-    /// Nothing yet: no descriptor can be had to open it.
-    NoDescriptor,
+    /// Nothing yet: no descriptor can be had to open it, no memory to write, or what is written
+    /// might go to a copy of our own reader.
+    NotNow,
     /// The script is gone.
     Nobody,
 }
@@ -66,6 +69,7 @@ impl Fifo {
             name,
             file,
             end: End::Unopened,
+            own_reader: false,
         }
     }
 
@@ -120,7 +124,7 @@ impl Fifo {
             self.end = End::Lost;
             return Ok(None);
         };
-        let _ = sys::try_lock(reader.as_fd(), Lock::Shared);
+        self.own_reader = sys::try_lock(reader.as_fd(), Lock::Shared).is_ok();
         drop(reader);
         // Watched only now, so that every open that is reported is the script's.
         let opened = watch.watch_open(&writer).ok();
@@ -153,17 +157,27 @@ impl Fifo {
     }
 
     /// Whether somebody reads the FIFO that is held open for its script.
-    pub(crate) fn reader(&self) -> Reader {
-        let Some(fd) = self.write_end().map(|fd| fd.as_fd()) else {
-            return Reader::Nobody;
-        };
+    pub(crate) fn reader(&mut self) -> Reader {
         // In this order: when no copy of our own reader is left, none comes back.
-        let no_copy = sys::try_lock(fd, Lock::Exclusive).unwrap_or(true);
-        match (sys::has_no_reader(fd), no_copy) {
-            (true, _) => Reader::Nobody,
-            (false, true) => Reader::Script,
-            (false, false) => Reader::Unclear,
+        let unclear = self.has_own_reader();
+        match self.write_end() {
+            Some(fd) if !sys::has_no_reader(fd.as_fd()) => {
+                if unclear {
+                    Reader::Unclear
+                } else {
+                    Reader::Script
+                }
+            }
+            _ => Reader::Nobody,
         }
+    }
+
+    fn has_own_reader(&mut self) -> bool {
+        if self.own_reader {
+            let lock = |fd: &Fd| sys::try_lock(fd.as_fd(), Lock::Exclusive);
+            self.own_reader = self.write_end().map(lock) == Some(Ok(false));
+        }
+        self.own_reader
     }
 
     /// Whether the script is known to be gone.
@@ -176,35 +190,32 @@ impl Fifo {
     }
 
     /// Writes as much as fits, without blocking.
-    pub(crate) fn write(&self, data: &[u8]) -> Written {
+    pub(crate) fn write(&mut self, data: &[u8]) -> Written {
+        let unclear = self.has_own_reader();
         let fd = match &self.end {
-            End::Unopened => return Written::NoDescriptor,
+            End::Unopened => return Written::NotNow,
             End::Awaiting(..) => return Written::NotOpened,
             End::Lost => return Written::Nobody,
+            End::Attached(_) if unclear => return Written::NotNow,
             End::Attached(fd) => fd.as_fd(),
         };
         if data.is_empty() && sys::has_no_reader(fd) {
             return Written::Nobody;
         }
-        let mut written = 0;
-        while written < data.len() {
-            match sys::write_without_sigpipe(fd, &data[written..]) {
-                Ok(n) => written += n,
-                Err(Errno::EAGAIN) => return Written::Part(written),
-                Err(_) => return Written::Nobody,
-            }
+        // One write only: a reader that keeps up must not keep everybody else from the lock.
+        match sys::write_without_sigpipe(fd, data) {
+            Ok(written) if written == data.len() => Written::All,
+            Ok(written) => Written::Part(written),
+            Err(Errno::EAGAIN) => Written::Part(0),
+            Err(Errno::EPIPE) => Written::Nobody,
+            Err(_) => Written::NotNow,
         }
-        Written::All
     }
 
-    /// Removes the FIFO's name, unless it has become another's.
-    pub(crate) fn unlink(&self, dir: &ControlDir) {
-        if dir
-            .stat(&self.name)
+    /// Whether the name has not become another's.
+    pub(crate) fn has_its_name(&self, dir: &ControlDir) -> bool {
+        dir.stat(&self.name)
             .is_ok_and(|stat| stat.file == self.file)
-        {
-            dir.remove(&self.name);
-        }
     }
 
     /// Sets the mark that says the result is complete. For after the unlink and before the close.

@@ -1,5 +1,6 @@
 //! What the library knows at one moment, and how it changes: FIFOs become operations, operations
-//! are taken, completed and delivered. Nothing here blocks, and nothing here knows of threads.
+//! are taken, completed and delivered. Nothing here knows of threads, and nothing blocks but opening
+//! and closing.
 
 use crate::directory::ControlDir;
 use crate::error::{Error, ErrorKind};
@@ -70,11 +71,19 @@ pub struct FifoOp {
 /// At most so many FIFOs are looked at again at a time.
 const RETRIES_AT_A_TIME: usize = 256;
 
+/// How long a FIFO that was unlinked stays open for a script that had found its name.
+pub(crate) const LATECOMERS: Duration = Duration::from_millis(10);
+
+/// What an empty pipe usually holds.
+const PIPE_BYTES: usize = 64 * 1024;
+
 /// How long until a FIFO is looked at again, at first, and at the most.
 const AGAIN_AT_FIRST: Duration = Duration::from_millis(10);
 const AGAIN_AT_LAST: Duration = Duration::from_secs(1);
 
-const ENDED: &[u8] = b"jepsen: the check has begun; this operation was not run\n";
+const ENDED: Output =
+    Output::Borrowed(b"jepsen: the check has begun; this operation was not run\n");
+const NOTHING: Output = Output::Borrowed(b"");
 
 struct Entry {
     fifo: Fifo,
@@ -89,6 +98,8 @@ enum Stage {
     Queued,
     /// The harness has it.
     Taken,
+    /// The harness has completed it, and its result is being written to a file.
+    Claimed,
     /// A further check, which gets the first one's verdict.
     AwaitingVerdict,
     /// The reply is on its way; so many bytes of it are in the pipe.
@@ -99,6 +110,37 @@ enum Stage {
 struct Reply {
     status: Option<u8>,
     data: Arc<[u8]>,
+}
+
+/// What a script is to print. Copied before the state is locked when copying takes long, and
+/// otherwise only when it does not go into the pipe at once.
+pub(crate) enum Output<'a> {
+    Borrowed(&'a [u8]),
+    Copied(Arc<[u8]>),
+}
+
+impl<'a> Output<'a> {
+    pub(crate) fn new(data: &'a [u8]) -> Output<'a> {
+        if data.len() > PIPE_BYTES {
+            Output::Copied(data.into())
+        } else {
+            Output::Borrowed(data)
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Output::Borrowed(data) => data,
+            Output::Copied(data) => data,
+        }
+    }
+
+    fn copied(&self) -> Arc<[u8]> {
+        match self {
+            Output::Borrowed(data) => (*data).into(),
+            Output::Copied(data) => data.clone(),
+        }
+    }
 }
 
 pub(crate) struct State {
@@ -118,11 +160,16 @@ pub(crate) struct State {
     /// opens a FIFO for which the kernel had no watch, or when a copy of our own reader is gone.
     again: VecDeque<u64>,
     again_after: Duration,
+    /// Looks since one of them was of use.
+    looks_in_vain: usize,
+    retrying: bool,
     awaiting_verdict: Vec<u64>,
     verdict: Option<Reply>,
     next_id: u64,
     max_fds: usize,
     fds: usize,
+    /// Of these, for scripts that have not opened theirs. Half of all at the most: they may never.
+    awaiting: usize,
     /// Entries in [`Stage::Sending`].
     sending: usize,
     rescan: bool,
@@ -159,11 +206,14 @@ impl State {
             unopened: VecDeque::new(),
             again: VecDeque::new(),
             again_after: AGAIN_AT_FIRST,
+            looks_in_vain: 0,
+            retrying: false,
             awaiting_verdict: Vec::new(),
             verdict: None,
             next_id: 1,
             max_fds,
             fds: 0,
+            awaiting: 0,
             sending: 0,
             rescan: false,
             alive: None,
@@ -207,21 +257,23 @@ impl State {
 
     // Arrivals
 
-    /// Takes one portion of the kernel's events.
-    pub(crate) fn drain(&mut self) {
+    /// Takes one portion of the kernel's events. `false` if there was none.
+    pub(crate) fn drain(&mut self) -> bool {
         let events = match self.watch.read() {
-            Ok(events) => events,
+            Ok(Some(events)) => events,
+            Ok(None) => return false,
             Err(error) => {
                 let error = self.dir.error("watch", "", error);
-                return self.fail(error);
+                self.fail(error);
+                return false;
             }
         };
         let now = monotonic_ns();
         for event in events {
             match event {
                 // A scan that is due finds it, and puts it in its place.
-                Event::Arrived(_) if self.rescan => {}
-                Event::Arrived(name) => self.arrived(name, now),
+                Event::Arrived { .. } if self.rescan => {}
+                Event::Arrived { name, by_rename } => self.arrived(name, by_rename, now),
                 Event::Opened(watch) => {
                     if let Some(&id) = self.ids_by_watch.get(&watch) {
                         self.opened(id);
@@ -230,20 +282,41 @@ impl State {
                 Event::Overflow => {
                     // At once: what comes behind it is younger than what was lost.
                     self.stats.overflows += 1;
-                    self.scan();
+                    self.make_up_for_lost_events();
                 }
-                Event::AliveChanged => {
-                    let alive = self.alive.as_ref();
-                    if alive.is_some_and(|fd| !sys::is_linked(fd.as_fd())) {
-                        self.taken_away(".alive in it was removed");
-                    }
-                }
-                Event::Gone => {
-                    if self.alive.is_some() && !self.dir.is_in_place() {
-                        self.taken_away("it was renamed, removed or unmounted");
-                    }
-                }
+                Event::AliveChanged => self.look_for_alive(),
+                Event::Gone => self.look_for_directory(),
             }
+        }
+        true
+    }
+
+    fn make_up_for_lost_events(&mut self) {
+        self.scan();
+        self.look_for_alive();
+        self.look_for_directory();
+        let awaiting: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.fifo.is_awaiting())
+            .map(|(&id, _)| id)
+            .collect();
+        for id in awaiting {
+            self.look_for_reader(id);
+            self.advance(id);
+        }
+    }
+
+    fn look_for_alive(&mut self) {
+        let alive = self.alive.as_ref();
+        if alive.is_some_and(|fd| !sys::is_linked(fd.as_fd())) {
+            self.taken_away(".alive in it was removed");
+        }
+    }
+
+    fn look_for_directory(&mut self) {
+        if self.alive.is_some() && !self.dir.is_in_place() {
+            self.taken_away("it was renamed, removed or unmounted");
         }
     }
 
@@ -269,10 +342,13 @@ impl State {
         self.rescan = false;
         let names = match self.dir.names() {
             Ok(names) => names,
-            Err(_) => {
-                // For want of a descriptor or of memory. The next turn tries again.
+            Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => {
                 self.rescan = true;
                 return;
+            }
+            Err(errno) => {
+                let error = self.dir.error("list", "", errno);
+                return self.fail(error);
             }
         };
         let mut fifos: Vec<(CString, Stat)> = names
@@ -292,23 +368,30 @@ impl State {
             .into_iter()
             .partition(|(name, _)| Kind::of_name(name.to_bytes()) == Some(Kind::Check));
         for (name, stat) in others.into_iter().chain(checks) {
-            self.accept(name, &stat, now);
+            self.accept(name, &stat, now, false);
         }
     }
 
-    fn arrived(&mut self, name: CString, now: i64) {
+    fn arrived(&mut self, name: CString, by_rename: bool, now: i64) {
         if name.to_bytes() == ALIVE.as_bytes() {
             return;
         }
         match self.dir.stat(&name) {
-            Ok(stat) if stat.is_fifo() => self.accept(name, &stat, now),
+            // A script that published its FIFO by rename reads it already, and can be seen to die.
+            // Another one is about to open it: if it is taken at once and completed at once, once
+            // is enough to open it here.
+            Ok(stat) if stat.is_fifo() => {
+                let soon = !by_rename && self.queue.is_empty();
+                self.accept(name, &stat, now, soon);
+            }
             Ok(_) => self.stats.ignored += 1,
             // Gone again, or answered already.
             Err(_) => {}
         }
     }
 
-    fn accept(&mut self, name: CString, stat: &Stat, now: i64) {
+    /// `open_later`: when it is completed, or when nothing else is to do.
+    fn accept(&mut self, name: CString, stat: &Stat, now: i64, open_later: bool) {
         if let Some(id) = self.ids_by_file.get(&stat.file) {
             // Reported twice, by a scan and by an event; or renamed.
             if let Some(entry) = self.entries.get_mut(id) {
@@ -329,7 +412,7 @@ impl State {
         };
         self.ids_by_file.insert(stat.file, id);
         self.entries.insert(id, entry);
-        if self.fds >= self.max_fds || self.attach(id).is_err() {
+        if open_later || self.fds >= self.max_fds || self.attach(id).is_err() {
             self.unopened.push_back(id);
         }
         self.route(id);
@@ -348,12 +431,12 @@ impl State {
                      with an id of 1 to 200 bytes that does not begin with \"check\"\n",
                     entry.fifo.name.to_bytes().escape_ascii()
                 );
-                self.answer(id, EXIT_USAGE, line.as_bytes());
+                self.answer(id, EXIT_USAGE, &Output::Borrowed(line.as_bytes()));
             }
             (Some(Kind::Op), Phase::Main) | (Some(Kind::Check), Phase::Main) => {
                 self.queue.push_back(id);
             }
-            (Some(Kind::Op), _) => self.answer(id, 0, ENDED),
+            (Some(Kind::Op), _) => self.answer(id, 0, &ENDED),
             (Some(Kind::Check), Phase::Final) => {
                 entry.stage = Stage::AwaitingVerdict;
                 self.awaiting_verdict.push(id);
@@ -367,12 +450,15 @@ impl State {
     pub(crate) fn take(&mut self, fresh: u64) -> Option<FifoOp> {
         loop {
             let id = self.queue.pop_front()?;
+            if id < fresh {
+                self.catch_up_with(id);
+            }
             let Some(entry) = self.entries.get_mut(&id) else {
                 continue;
             };
             if self.options.drop_abandoned && id < fresh && entry.fifo.is_abandoned() {
                 self.stats.dropped += 1;
-                self.forget(id, None);
+                self.forget(id, None, self.has_its_name(id));
                 continue;
             }
             entry.stage = Stage::Taken;
@@ -429,7 +515,7 @@ impl State {
         if attached != Err(Errno::ENXIO) {
             return attached;
         }
-        if self.fds >= self.max_fds {
+        if self.fds >= self.max_fds || self.awaiting >= self.max_fds.div_ceil(2) {
             return Err(Errno::EMFILE);
         }
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -440,6 +526,7 @@ impl State {
             return Ok(());
         }
         self.fds += 1;
+        self.awaiting += 1;
         if let Some(watch) = watch {
             self.ids_by_watch.insert(watch, id);
         }
@@ -449,7 +536,7 @@ impl State {
 
     /// The script may have been on its way before the watch was there.
     fn look_for_reader(&mut self, id: u64) {
-        let Some(entry) = self.entries.get(&id) else {
+        let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         match entry.fifo.reader() {
@@ -479,8 +566,11 @@ impl State {
     }
 
     fn note_opened(&mut self, id: u64) {
-        let watch = self.entries.get_mut(&id).and_then(|e| e.fifo.opened());
-        if let Some(watch) = watch {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        self.awaiting -= usize::from(entry.fifo.is_awaiting());
+        if let Some(watch) = entry.fifo.opened() {
             self.ids_by_watch.remove(&watch);
             self.watch.unwatch(watch);
         }
@@ -493,13 +583,14 @@ impl State {
         &mut self,
         id: u64,
         status: u8,
-        data: &[u8],
+        output: &Output<'_>,
     ) -> Result<Completion, Error> {
         let kind = self.taken(id)?.kind;
+        self.catch_up_with(id);
         if kind == Some(Kind::Check) {
             self.verdict = Some(Reply {
                 status: Some(status),
-                data: data.into(),
+                data: output.copied(),
             });
             self.enter(Phase::Checked);
             for other in std::mem::take(&mut self.awaiting_verdict) {
@@ -507,8 +598,8 @@ impl State {
             }
         }
         let completion = match self.options.results {
-            Results::Fifo => self.deliver(id, Some(status), data),
-            Results::File => self.deliver(id, Some(status), b""),
+            Results::Fifo => self.deliver(id, Some(status), output),
+            Results::File => self.deliver(id, Some(status), &NOTHING),
         };
         match completion {
             Completion::Abandoned => self.stats.abandoned += 1,
@@ -517,9 +608,24 @@ impl State {
         Ok(completion)
     }
 
-    /// The name of an operation that the harness has not completed yet.
-    pub(crate) fn taken_name(&self, id: u64) -> Result<CString, Error> {
-        self.taken(id).map(|entry| entry.fifo.name.clone())
+    /// Keeps an operation for one completion, while its result is written to a file. Returns its
+    /// name.
+    pub(crate) fn claim(&mut self, id: u64) -> Result<CString, Error> {
+        match self.entries.get_mut(&id) {
+            Some(entry) if matches!(entry.stage, Stage::Taken) => {
+                entry.stage = Stage::Claimed;
+                Ok(entry.fifo.name.clone())
+            }
+            _ => Err(unknown_op(id)),
+        }
+    }
+
+    /// Gives a claimed operation back: whether its result could be written or not, it awaits its
+    /// completion.
+    pub(crate) fn unclaim(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.stage = Stage::Taken;
+        }
     }
 
     fn taken(&self, id: u64) -> Result<&Entry, Error> {
@@ -536,38 +642,48 @@ impl State {
         if self.fds < self.max_fds {
             let _ = self.open_or_await(id);
         }
+        self.catch_up_with(id);
         Ok(self.taken(id)?.fifo.is_abandoned())
     }
 
+    /// Takes the kernel's events until the script's open, if it is among them.
+    fn catch_up_with(&mut self, id: u64) {
+        let is_awaiting = |entry: &Entry| entry.fifo.is_awaiting();
+        while self.entries.get(&id).is_some_and(is_awaiting) && self.drain() {}
+    }
+
     /// Answers in the harness' stead.
-    fn answer(&mut self, id: u64, status: u8, line: &[u8]) {
+    fn answer(&mut self, id: u64, status: u8, output: &Output<'_>) {
         self.stats.answered += 1;
-        let mut data = line;
-        if let (Results::File, Some(entry)) = (self.options.results, self.entries.get(&id))
-            && entry.kind.is_some()
-            && self.dir.write_result(&entry.fifo.name, line).is_ok()
-        {
-            data = b"";
-        }
-        self.deliver(id, Some(status), data);
+        let in_file = self.options.results == Results::File
+            && self.entries.get(&id).is_some_and(|entry| {
+                let name = &entry.fifo.name;
+                entry.kind.is_some() && self.dir.write_result(name, output.bytes()).is_ok()
+            });
+        let output = if in_file { &NOTHING } else { output };
+        self.deliver(id, Some(status), output);
     }
 
     fn answer_with_verdict(&mut self, id: u64) {
         if let Some(verdict) = &self.verdict {
-            let data = verdict.data.clone();
-            self.answer(id, verdict.status.unwrap_or_default(), &data);
+            let output = Output::Copied(verdict.data.clone());
+            self.answer(id, verdict.status.unwrap_or_default(), &output);
         }
     }
 
     /// Sends what fits now; the rest, and what cannot be sent yet, goes on in the background.
-    fn deliver(&mut self, id: u64, status: Option<u8>, data: &[u8]) -> Completion {
-        if self.may_open_for(data) && self.attach(id) == Err(Errno::ENXIO) {
+    fn deliver(&mut self, id: u64, status: Option<u8>, output: &Output<'_>) -> Completion {
+        let data = output.bytes();
+        let opened_now = self.is_unopened(id);
+        if opened_now && self.may_open_for(data) && self.attach(id) == Err(Errno::ENXIO) {
             // Most likely the script was interrupted just between mkfifo(3) and open(2).
             std::thread::yield_now();
         }
         let sent = match self.send(id, data) {
             Written::All => {
-                self.forget(id, status);
+                // One that was opened by its name a moment ago has that name.
+                let has_name = opened_now || self.has_its_name(id);
+                self.forget(id, status, has_name);
                 return Completion::Done;
             }
             Written::Nobody => {
@@ -576,14 +692,14 @@ impl State {
             }
             Written::Part(sent) => sent,
             Written::NotOpened => 0,
-            Written::NoDescriptor => {
+            Written::NotNow => {
                 self.look_again(id);
                 0
             }
         };
         if let Some(entry) = self.entries.get_mut(&id) {
-            let data = data[sent..].into();
-            entry.stage = Stage::Sending(Reply { status, data }, 0);
+            let data = output.copied();
+            entry.stage = Stage::Sending(Reply { status, data }, sent);
             self.sending += 1;
             self.wait_for_room(id);
         }
@@ -603,7 +719,7 @@ impl State {
         match self.send(id, &data[sent..]) {
             Written::All => {
                 self.sending -= 1;
-                self.forget(id, status);
+                self.forget(id, status, self.has_its_name(id));
             }
             Written::Nobody => {
                 self.sending -= 1;
@@ -620,25 +736,25 @@ impl State {
                 self.wait_for_room(id);
             }
             Written::NotOpened => {}
-            Written::NoDescriptor => self.look_again(id),
+            Written::NotNow => self.look_again(id),
         }
     }
 
     fn send(&mut self, id: u64, data: &[u8]) -> Written {
         if !self.may_open_for(data) && self.is_unopened(id) {
-            return Written::NoDescriptor;
+            return Written::NotNow;
         }
         if self.open_or_await(id).is_err() {
-            return Written::NoDescriptor;
+            return Written::NotNow;
         }
         self.entries
-            .get(&id)
+            .get_mut(&id)
             .map_or(Written::Nobody, |entry| entry.fifo.write(data))
     }
 
-    /// What fits any pipe is sent and done with, so it may take one descriptor too many.
+    /// What fits an empty pipe is sent and done with, so it may take one descriptor too many.
     fn may_open_for(&self, data: &[u8]) -> bool {
-        self.fds < self.max_fds || data.len() <= libc::PIPE_BUF
+        self.fds < self.max_fds || data.len() <= PIPE_BYTES
     }
 
     fn is_unopened(&self, id: u64) -> bool {
@@ -668,17 +784,26 @@ impl State {
         if let (Results::File, Some(entry)) = (self.options.results, self.entries.get(&id)) {
             self.dir.remove_result(&entry.fifo.name);
         }
-        self.forget(id, None);
+        self.forget(id, None, self.has_its_name(id));
+    }
+
+    /// Whether the name of a FIFO has not become another's.
+    fn has_its_name(&self, id: u64) -> bool {
+        self.entries
+            .get(&id)
+            .is_some_and(|entry| entry.fifo.has_its_name(&self.dir))
     }
 
     /// Ends a FIFO: unlink, forget, mark, close, in this order. From the unlink on, the same name
     /// is another operation; and until the close, the same inode number is nobody else's.
-    fn forget(&mut self, id: u64, status: Option<u8>) {
+    fn forget(&mut self, id: u64, status: Option<u8>, has_name: bool) {
         self.note_opened(id);
         let Some(entry) = self.entries.remove(&id) else {
             return;
         };
-        entry.fifo.unlink(&self.dir);
+        if has_name {
+            self.dir.remove(&entry.fifo.name);
+        }
         self.ids_by_file.remove(&entry.fifo.file);
         if let Some(status) = status {
             entry.fifo.mark(status);
@@ -704,8 +829,12 @@ impl State {
     }
 
     fn look_again(&mut self, id: u64) {
-        self.again.push_back(id);
-        self.again_after = AGAIN_AT_FIRST;
+        if self.retrying {
+            self.again.push_back(id);
+        } else {
+            self.again.push_front(id);
+            self.again_after = AGAIN_AT_FIRST;
+        }
     }
 
     /// Does what no event calls for, ever more seldom as long as it is in vain.
@@ -714,8 +843,10 @@ impl State {
         if self.rescan {
             self.scan();
         }
-        let before = (self.again.len(), self.again_after);
-        for _ in 0..before.0.min(RETRIES_AT_A_TIME) {
+        let before = self.again.len();
+        let looks = before.min(RETRIES_AT_A_TIME);
+        self.retrying = true;
+        for _ in 0..looks {
             let Some(id) = self.again.pop_front() else {
                 break;
             };
@@ -727,8 +858,14 @@ impl State {
             }
             self.advance(id);
         }
-        if self.rescan || self.again.len() >= before.0 {
-            self.again_after = (before.1 * 2).min(AGAIN_AT_LAST);
+        self.retrying = false;
+        self.looks_in_vain += looks;
+        if self.again.len() < before {
+            self.looks_in_vain = 0;
+            self.again_after = AGAIN_AT_FIRST;
+        } else if self.looks_in_vain >= before {
+            self.looks_in_vain = 0;
+            self.again_after = (self.again_after * 2).min(AGAIN_AT_LAST);
         }
     }
 
@@ -740,7 +877,9 @@ impl State {
         if fifo.attach(&self.dir).is_err() {
             let _ = fifo.await_script(&self.dir, &mut self.watch);
         }
-        fifo.unlink(&self.dir);
+        if fifo.has_its_name(&self.dir) {
+            self.dir.remove(&fifo.name);
+        }
         self.hold_for_latecomers(fifo);
     }
 
@@ -752,7 +891,8 @@ impl State {
             self.watch.unwatch(watch);
         }
         if self.late.len() >= self.max_fds {
-            self.late.drain(..self.max_fds.div_ceil(2));
+            std::thread::sleep(LATECOMERS);
+            self.late.clear();
         }
         self.late.extend(fifo.into_write_end());
     }
@@ -772,7 +912,7 @@ impl State {
             .collect();
         for id in unanswered {
             self.stats.released += 1;
-            self.deliver(id, None, b"");
+            self.deliver(id, None, &NOTHING);
         }
     }
 
@@ -792,6 +932,7 @@ impl State {
         self.ids_by_watch.clear();
         self.sending = 0;
         self.fds = 0;
+        self.awaiting = 0;
         for name in self.dir.names().unwrap_or_default() {
             if let Ok(stat) = self.dir.stat(&name)
                 && stat.is_fifo()

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use std::thread::JoinHandle;
 
@@ -114,6 +114,14 @@ thread_local! {
     static FORKING: RefCell<Option<MutexGuard<'static, OpenFds>>> = const { RefCell::new(None) };
 }
 
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// How many forks lie between this process and the one that first opened a composer. Costs no
+/// system call.
+pub(crate) fn forks() -> u32 {
+    FORKS.load(Ordering::Relaxed)
+}
+
 /// Makes every later fork close the library's descriptors in the child.
 pub(crate) fn close_on_fork() {
     extern "C" fn prepare() {
@@ -124,6 +132,7 @@ pub(crate) fn close_on_fork() {
         let _ = FORKING.try_with(|held| held.replace(None));
     }
     extern "C" fn child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
         let _ = FORKING.try_with(|held| {
             if let Some(mut open_fds) = held.replace(None) {
                 open_fds.close_all();
@@ -256,7 +265,7 @@ pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Res
         // SAFETY: `part` describes `data`, which outlives the call and is only read.
         let written = unsafe { libc::pwritev2(fd.as_raw_fd(), &part, 1, -1, RWF_NOSIGNAL) };
         match Errno::result(written) {
-            Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS) => {
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 IS_KNOWN.store(false, Ordering::Relaxed);
             }
             Err(Errno::EINTR) => return Ok(0),

@@ -23,8 +23,8 @@ pub(crate) struct Watch {
 /// One thing that happened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A name appeared.
-    Arrived(CString),
+    /// A name appeared, made here or moved here.
+    Arrived { name: CString, by_rename: bool },
     /// Somebody opened the FIFO with this watch.
     Opened(WatchDescriptor),
     /// Events were lost: the directory must be read.
@@ -87,12 +87,12 @@ impl Watch {
         Fd::open(|| self.inotify.as_fd().try_clone_to_owned())
     }
 
-    /// The next portion of events, oldest first; none if none is waiting.
-    pub(crate) fn read(&mut self) -> io::Result<Vec<Event>> {
+    /// The next portion of events, oldest first. `None` when none is waiting.
+    pub(crate) fn read(&mut self) -> io::Result<Option<Vec<Event>>> {
         let events = match self.inotify.read_events(&mut self.buffer[..]) {
             Ok(events) => events,
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(Vec::new()),
+                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(None),
                 _ => return Err(error),
             },
         };
@@ -107,7 +107,9 @@ impl Watch {
                 if event.mask.intersects(arrived) {
                     if !event.mask.contains(EventMask::ISDIR) {
                         let name = event.name.map(|name| name.as_bytes()).unwrap_or_default();
-                        seen.extend(CString::new(name).ok().map(Event::Arrived));
+                        let by_rename = event.mask.contains(EventMask::MOVED_TO);
+                        let arrived = |name| Event::Arrived { name, by_rename };
+                        seen.extend(CString::new(name).ok().map(arrived));
                     }
                 } else {
                     seen.push(Event::Gone);
@@ -116,6 +118,6 @@ impl Watch {
                 seen.push(Event::Opened(event.wd));
             }
         }
-        Ok(seen)
+        Ok(Some(seen))
     }
 }
