@@ -1,15 +1,99 @@
-# The project's build: `make`, `make demo`, `make test`.
+# make            the library and the command
+# make demo       a bank on SQLite, tested by a Python harness (BUG=1: a broken bank)
+# make test       every test of every language
+# make install    PREFIX=/usr/local DESTDIR=
+# make bench      what is promised about speed, as ratios
+# make soak       the long form of the soak tests
+# make header     include/jepsen_antithesis.h from the Rust sources
+# make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
 
 CARGO ?= cargo
-LIB := target/release/libjepsen_antithesis.so
+PYTHON ?= python3
+MVN ?= mvn
+PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
 
-.PHONY: all lib header
-all: lib
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+ABI := $(shell sed -n 's/^pub const JEP_ABI_VERSION: u32 = \(.*\);/\1/p' src/ffi/mod.rs)
+RELEASE := target/release
+LIB := $(RELEASE)/libjepsen_antithesis.so
+COMMAND := $(RELEASE)/jepsen-composer
+STATIC := -C target-feature=+crt-static -C relocation-model=static
+VENV := .venv/bin
+
+.PHONY: all lib command demo test test-rust test-static-command test-install test-python \
+	test-jvm test-jepsen install bench soak header clean
+
+all: lib command
 
 lib:
-	$(CARGO) build --release --lib
-	ln -sf libjepsen_antithesis.so $(LIB).1
+	$(CARGO) build --release --locked --lib
+	ln -sf libjepsen_antithesis.so $(LIB).$(ABI)
 
-# Brings include/jepsen_antithesis.h up to date with the Rust sources.
+# Static, so that it runs in any image and starts fast; dynamic where the toolchain has no static C
+# library.
+command:
+	$(CARGO) rustc --release --locked --bin jepsen-composer -- $(STATIC) || { \
+		echo "make: no static C library here: linking jepsen-composer dynamically"; \
+		$(CARGO) build --release --locked --bin jepsen-composer; }
+
+demo: all
+	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
+
+test: test-rust test-static-command test-install test-python test-jvm
+
+# The library first: the tests of C programs link to it.
+test-rust: all
+	$(CARGO) build --locked --lib
+	$(CARGO) test --locked --no-fail-fast
+
+test-static-command: all
+	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --test command --test install
+
+test-install: all
+	tests/installed.sh
+
+$(VENV)/.made: bindings/python/dev-requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/pip install --quiet -r $<
+	touch $@
+
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples
+
+test-python: all $(VENV)/.made
+	$(VENV)/ruff check $(PYTHON_CONFIG)
+	$(VENV)/ruff format --check $(PYTHON_CONFIG)
+	cd bindings/python && ../../$(VENV)/mypy
+	$(VENV)/python -m pytest -q bindings/python
+
+test-jvm: all
+	$(MVN) -f bindings/jvm/pom.xml test
+
+test-jepsen: all
+	$(MVN) -f bindings/jvm/pom.xml test -Djepsen.classpath="$(JEPSEN_CP)"
+
+install: all
+	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/include" \
+		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	install -m 755 $(LIB) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI).$(VERSION)"
+	ln -sf libjepsen_antithesis.so.$(ABI).$(VERSION) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
+	ln -sf libjepsen_antithesis.so.$(ABI) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so"
+	install -m 644 $(RELEASE)/libjepsen_antithesis.a "$(DESTDIR)$(LIBDIR)"
+	install -m 644 include/jepsen_antithesis.h "$(DESTDIR)$(PREFIX)/include"
+	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+		jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
+	install -m 755 $(COMMAND) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 composer/op composer/check "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+
+bench: all
+	benches/run
+
+soak: all
+	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --test soak -- --nocapture
+
 header:
 	UPDATE_HEADER=1 $(CARGO) test --quiet --test header is_up_to_date
+
+clean:
+	$(CARGO) clean
+	rm -rf .venv
