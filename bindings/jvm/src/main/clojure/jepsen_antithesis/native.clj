@@ -80,10 +80,9 @@
    (Composer/open (.toPath (io/file dir))
                   (reduce with-option Options/DEFAULTS options))))
 
-(defrecord FifoOp [name        ; The FIFO's name, like "op-123"
-                   ^Path path  ; Its path
-                   kind        ; :op or :check
-                   ^org.jepsenantithesis.FifoOp op])
+(defrecord FifoOp [name ; The FIFO's name, like "op-123"
+                   kind ; :op or :check
+                   op]) ; The org.jepsenantithesis.FifoOp
 
 (defn check?
   "Does this operation ask for the verdict?"
@@ -91,12 +90,9 @@
   (identical? :check (:kind fifo-op)))
 
 (defn- fifo-op
-  [^Path dir ^org.jepsenantithesis.FifoOp op]
+  [^org.jepsenantithesis.FifoOp op]
   (when op
-    (FifoOp. (.name op)
-             (.resolve dir (.name op))
-             (if (.isCheck op) :check :op)
-             op)))
+    (FifoOp. (.name op) (if (.isCheck op) :check :op) op)))
 
 (defn dir
   "The composer's directory, a Path."
@@ -108,11 +104,9 @@
   nil when the time is over or `wake!` was called. Throws InterruptedException
   when interrupted, and ComposerException$Closed once the composer is closed."
   ([^Composer composer]
-   (let [op (.next composer)]
-     (when op (fifo-op (.dir composer) op))))
+   (fifo-op (.next composer)))
   ([^Composer composer timeout-nanos]
-   (let [op (.next composer (Duration/ofNanos timeout-nanos))]
-     (when op (fifo-op (.dir composer) op)))))
+   (fifo-op (.next composer (Duration/ofNanos timeout-nanos)))))
 
 (defn complete!
   "Sends an operation's result, a string or bytes, and exit status, 0 to 255.

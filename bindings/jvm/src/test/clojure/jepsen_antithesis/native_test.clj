@@ -13,7 +13,6 @@
       (let [script (script! dir "op-1")
             op     (native/next! composer)]
         (is (= "op-1" (:name op)))
-        (is (= (str dir "/op-1") (str (:path op))))
         (is (= :op (:kind op)))
         (is (not (native/check? op)))
         (is (not (native/abandoned? op)))
