@@ -29,6 +29,9 @@ class ClojureTest {
           "Skipped the tests on Jepsen, which is not on the class path:"
               + " make test-jepsen JEPSEN_CP=... runs them.";
       System.out.println(skipped);
+      if (Boolean.getBoolean("jepsen.required")) {
+        fail("There is no jepsen/core.clj on the class path: " + System.getProperty("java.class.path"));
+      }
       Assumptions.abort(skipped);
     }
     return Stream.of(
