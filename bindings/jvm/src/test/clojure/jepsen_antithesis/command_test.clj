@@ -30,17 +30,20 @@
                :opt-fn   #(assoc-in % [:options :option] :ours)})
             args))
 
-(defn harness!
-  "Starts the command, inside Antithesis if there is an output directory."
-  ^Process [dir output-dir & args]
+(defn start-harness!
+  "Starts the antithesis command of a namespace, inside Antithesis if there is an
+  output directory. Its store goes beside the control directory."
+  ^Process [namespace dir output-dir args]
   (let [log     (File/createTempFile "harness" ".log")
         builder (ProcessBuilder.
                   ^java.util.List
                   (concat [(str (System/getProperty "java.home") "/bin/java")
-                           "-cp" (System/getProperty "java.class.path")
-                           "clojure.main" "-m" "jepsen-antithesis.command-test"
+                           "-cp" (str (System/getProperty "java.class.path")
+                                      ":" (project-file "examples/clojure/src"))
+                           "clojure.main" "-m" namespace
                            "antithesis" "--fifo-dir" dir "--nodes" "n1,n2"]
                           args))]
+    (.directory builder (.getParentFile (io/file dir)))
     (.redirectErrorStream builder true)
     (.redirectOutput builder log)
     (when output-dir
@@ -53,6 +56,11 @@
            process
            (catch Throwable t (.destroyForcibly process) (throw t))
            (finally (.delete log))))))
+
+(defn harness!
+  "The command of this namespace."
+  ^Process [dir output-dir & args]
+  (start-harness! "jepsen-antithesis.command-test" dir output-dir args))
 
 (defn exit
   "Waits for a process. Returns its status."
@@ -123,3 +131,22 @@
       (.destroy harness)
       (is (= [99 99 99 99] (map (comp :exit result) ops)))
       (is (= 143 (exit harness))))))
+
+(deftest bank-example-test
+  (doseq [[args status] {[] 0, ["--bug"] 1}]
+    (with-temp-dir tmp
+      (let [dir     (str tmp "/control")
+            harness (start-harness! "bank.core" dir nil
+                                    (into ["--concurrency" "5" "--db" (str tmp "/bank.db")] args))
+            ; 8 clients at a time, 25 operations each.
+            clients (mapv (fn [c]
+                            (start! dir "sh" "-c"
+                                    (str "for i in $(seq 25); do mkfifo \"$1/op-$2-$i\" &&"
+                                         " cat \"$1/op-$2-$i\"; done")
+                                    "sh" dir c))
+                          (range 8))
+            ops     (mapcat (comp str/split-lines :out result) clients)]
+        (is (= 200 (count ops)))
+        (is (every? #(re-find #":type :(ok|fail)" %) ops))
+        (is (= [status "checked"] (says (result (check! dir)))))
+        (is (= status (exit harness)))))))
