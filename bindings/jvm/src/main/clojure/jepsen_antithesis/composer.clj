@@ -154,7 +154,7 @@
   [result]
   (let [parts (vals (dissoc result :valid?))]
     (and (seq parts)
-         (every? #(and (map? %) (contains? % :valid?)) parts))))
+         (every? #(and (map? %) (contains? #{true false :unknown} (:valid? %))) parts))))
 
 (defn verdict
   "What a check says about a test's results: true, false, or :unknown. It is
@@ -207,13 +207,13 @@
 
 (defn- await-check!
   "Waits for the check, if it has not come yet, and leaves it in the phase.
-  Answers others with a line."
+  Answers others with the line in an atom."
   [test antithesis-phase line]
   (while (not (instance? FifoOp @antithesis-phase))
     (when-let [fifo-op (native/next! (composer test))]
       (if (native/check? fifo-op)
         (reset! antithesis-phase fifo-op)
-        (complete-fifo-op! fifo-op 0 line)))))
+        (complete-fifo-op! fifo-op 0 @line)))))
 
 (defn- linger!
   "Keeps the composer open until the process is told to end, if the test or the
@@ -227,34 +227,46 @@
            (recur))
          (catch ComposerException$Closed _))))
 
-(defn- report-failure!
-  "The test threw. Says so to the check, now or when it comes."
-  [test antithesis-phase ^Throwable t]
-  (try
-    (when-not (or (instance? InterruptedException t)
-                  (instance? ComposerException$Closed t))
-      (let [line (failed-line (or (.getMessage t) (class t)))]
-        (error t "The test failed; the check will say so")
-        (await-check! test antithesis-phase line)
-        (complete-fifo-op! @antithesis-phase 1 line)
-        (linger! test)))
-    (catch Throwable t'
-      ; The first one is the one to throw.
-      (.addSuppressed t t'))))
-
 (defn- run-prepared!
-  "Runs and analyzes a prepared test. Returns it with results."
-  [test]
+  "Runs and analyzes a prepared test. Calls `serve!` when the interpreter has
+  ended, so that commands are answered during a long analysis. Returns the test
+  with results."
+  [test serve!]
   (store/with-handle [test test]
     (let [save? (:name test)
           test  (cond-> test save? store/save-0!)]
       (util/with-relative-time
         (let [test (-> (run-case! test)
                        (dissoc :barrier :sessions))]
+          (serve!)
           (info "Run complete, writing")
           (-> (cond-> test save? store/save-1!)
               jepsen/analyze!
               jepsen/log-results))))))
+
+(defn- run-and-answer!
+  "Runs a prepared test on an open composer, and answers the check, now or when
+  it comes. Returns the test with results."
+  [test antithesis-phase]
+  (let [line    (atom "exhausted: the generator has no more operations\n")
+        serving (delay (future (await-check! test antithesis-phase line)))]
+    (try
+      (let [test' (run-prepared! test #(force serving))]
+        @@serving
+        (notify-test-checked! test' antithesis-phase))
+      (catch Throwable t
+        ; Without its thread or its composer, a test can only end.
+        (when-not (or (instance? InterruptedException t)
+                      (instance? ComposerException$Closed t))
+          (error t "The test failed; the check will say so")
+          (try
+            (reset! line (failed-line (or (.getMessage t) (class t))))
+            @@serving
+            (complete-fifo-op! @antithesis-phase 1 @line)
+            (linger! test)
+            (catch Throwable t'
+              (.addSuppressed t t'))))
+        (throw t)))))
 
 (defn run!
   "Runs a test as Antithesis asks for it through FIFOs, like jepsen.core/run!,
@@ -276,13 +288,7 @@
                            :fifo-queue))]
       (jepsen/with-logging test
         (with-fifo-watcher! test
-          (let [test' (try (run-prepared! test)
-                           (catch Throwable t
-                             (report-failure! test antithesis-phase t)
-                             (throw t)))]
-            (await-check! test antithesis-phase
-                          "exhausted: the generator has no more operations\n")
-            (notify-test-checked! test' antithesis-phase)
+          (let [test' (run-and-answer! test antithesis-phase)]
             (linger! test)
             (dissoc test' :antithesis-phase :fifo-queue)))))))
 

@@ -19,7 +19,6 @@
                       IdentityHashMap
                       Set)
            (java.util.concurrent ArrayBlockingQueue
-                                 CancellationException
                                  Future
                                  LinkedBlockingQueue
                                  TimeUnit
@@ -66,22 +65,17 @@
     (assoc (gi/spawn-worker test out (gi/client-nemesis-worker) thread)
            :token token)))
 
-(defn- await-workers!
-  "Waits until workers have ended. Leaves those behind that take too long."
-  [workers nanos]
-  (let [deadline (+ (System/nanoTime) nanos)]
-    (doseq [{:keys [^Future future id]} workers]
-      (try (.get future (max 0 (- deadline (System/nanoTime))) TimeUnit/NANOSECONDS)
-           (catch CancellationException _)
-           (catch TimeoutException _
-             (warn "The worker of thread" id "does not end; leaving it behind"))))))
-
 (defn- exit-workers!
-  "Ends all workers in good order."
+  "Ends all workers in good order. Leaves those behind that take too long to
+  close their clients."
   [workers nanos]
   (doseq [{:keys [^ArrayBlockingQueue in]} workers]
     (.put in {:type :exit}))
-  (await-workers! workers nanos))
+  (let [deadline (+ (System/nanoTime) nanos)]
+    (doseq [{:keys [^Future future id]} workers]
+      (try (.get future (max 0 (- deadline (System/nanoTime))) TimeUnit/NANOSECONDS)
+           (catch TimeoutException _
+             (warn "The worker of thread" id "does not end; leaving it behind"))))))
 
 (defn- retire!
   "Tells a worker to end, and interrupts what it is at. Once only: a second
@@ -433,5 +427,4 @@
           (run! #(native/complete! % 0 (str "the test failed: " (.getMessage t) "\n"))
                 unanswered)
           (run! retire! (vals @workers))
-          (await-workers! (vals @workers) (seconds->nanos 10))
           (throw t))))))

@@ -354,14 +354,18 @@
 (deftest finish-test
   (doseq [generator [(gen/clients [{:f :one}])
                      (gen/clients (gen/phases (composer/main-gen [{:f :one}]) {:f :final}))]]
-    (let [analyzed (promise)]
+    (let [analyzing (promise)
+          go        (promise)]
       (with-run [dir run (a-test :on-exhausted :finish
                                  :generator generator
                                  :checker (checker (fn [_]
-                                                     (deliver analyzed true)
+                                                     (deliver analyzing true)
+                                                     @go
                                                      {:valid? false})))]
         (is (= :one (:f (op (result (op! dir))))))
-        (is (true? (deref analyzed 10000 :not-analyzed)))
+        (is (true? (deref analyzing 10000 :not-analyzed)))
+        (is (= [0 "exhausted"] (says (result (op! dir)))))
+        (deliver go true)
         (is (= [0 "exhausted"] (says (result (op! dir)))))
         (is (= [1 "checked"] (says (result (check! dir)))))
         (is (= :one (first (fs (ended run)))))))))
