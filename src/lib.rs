@@ -1,4 +1,47 @@
 //! Drives a Jepsen-style test harness with Antithesis' test commands.
+//!
+//! A test command makes a FIFO in a control directory. A [`Composer`] has that directory open: it
+//! hands each FIFO to the harness as a [`FifoOp`], and carries the result and the exit status back
+//! when the harness completes it.
+//!
+//! ```no_run
+//! use jepsen_antithesis::{Composer, Kind, Next, Options};
+//!
+//! let composer = Composer::open(None, Options::default())?;
+//! loop {
+//!     match composer.next(None)? {
+//!         Next::Op(op) if op.kind == Kind::Check => {
+//!             composer.complete(op.id, 0, b"valid\n")?;
+//!         }
+//!         Next::Op(op) => {
+//!             composer.complete(op.id, 0, b"did something\n")?;
+//!         }
+//!         Next::Woken => { /* a worker has called composer.wake() */ }
+//!         Next::Timeout => {}
+//!         Next::Closed => break,
+//!     }
+//! }
+//! # Ok::<(), jepsen_antithesis::Error>(())
+//! ```
+//!
+//! A `Composer` is shared between threads as it is. [`Composer::next`] waits for operations and, by
+//! [`Composer::wake`], for the harness' own workers, in one place; an event loop polls
+//! [`Composer::fd`] instead. [`Composer::complete`] never waits for the script.
+//!
+//! # Phases
+//!
+//! The test is in [`Phase::Main`] until a check is taken, in [`Phase::Final`] until it is completed
+//! with the verdict, and then in [`Phase::Checked`]. Operations queued before the check are given
+//! out before it; later ones are answered by the library. A harness sees one check: whoever asks
+//! again gets the same verdict.
+//!
+//! # Exit statuses
+//!
+//! Antithesis reports every command that exits with another status than 0. Complete an operation
+//! with 0 whatever came of it, and a check with 1 only when the history is invalid or the harness
+//! failed.
+//!
+//! The same over a C ABI is in `include/jepsen_antithesis.h`.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

@@ -1,0 +1,89 @@
+//! Letting everyone go.
+
+use super::{NOTHING, Stage, State};
+use crate::fifo::Fifo;
+use std::time::Duration;
+
+/// How long a FIFO that was unlinked stays open for a script that had found its name.
+pub(crate) const LATECOMERS: Duration = Duration::from_millis(10);
+
+impl State {
+    /// Lets go a FIFO that is not an entry: no script waits on it afterwards.
+    pub(super) fn release_now(&mut self, mut fifo: Fifo) {
+        self.stats.released += 1;
+        if fifo.attach(&self.dir).is_err() {
+            let _ = fifo.await_script(&self.dir, &mut self.watch);
+        }
+        if fifo.has_its_name(&self.dir) {
+            self.dir.remove(&fifo.name);
+        }
+        self.hold_for_latecomers(fifo);
+    }
+
+    fn hold_for_latecomers(&mut self, mut fifo: Fifo) {
+        if !fifo.is_awaiting() {
+            return;
+        }
+        if let Some(watch) = fifo.opened() {
+            self.watch.unwatch(watch);
+        }
+        if self.late.len() >= self.max_fds {
+            std::thread::sleep(LATECOMERS);
+            self.late.clear();
+        }
+        self.late.extend(fifo.into_write_end());
+    }
+
+    /// Releases every script whose operation is not completed, and everyone who comes now.
+    pub(crate) fn begin_close(&mut self) {
+        self.watch.unwatch_alive();
+        self.dir.remove(c".alive");
+        self.scan();
+        self.queue.clear();
+        self.awaiting_verdict.clear();
+        let unanswered: Vec<u64> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| !matches!(entry.stage, Stage::Sending(..)))
+            .map(|(&id, _)| id)
+            .collect();
+        for id in unanswered {
+            self.stats.released += 1;
+            self.deliver(id, None, &NOTHING);
+        }
+    }
+
+    /// Deliveries that go on.
+    pub(crate) fn sending(&self) -> usize {
+        self.sending
+    }
+
+    /// Gives up what could not be delivered, and removes what is ours from the directory. `true`
+    /// when scripts may be about to open a FIFO that has just been removed; give them a moment
+    /// before [`State::end_close`].
+    pub(crate) fn give_up(&mut self) -> bool {
+        for (_, entry) in self.entries.drain().collect::<Vec<_>>() {
+            self.release_now(entry.fifo);
+        }
+        self.ids_by_file.clear();
+        self.ids_by_watch.clear();
+        self.sending = 0;
+        self.fds = 0;
+        self.awaiting = 0;
+        for name in self.dir.names().unwrap_or_default() {
+            if let Ok(stat) = self.dir.stat(&name)
+                && stat.is_fifo()
+            {
+                self.release_now(Fifo::new(name, stat.file));
+            }
+        }
+        self.dir.remove_ours();
+        !self.late.is_empty()
+    }
+
+    /// Tells native clients, by the last descriptor, that this harness is gone.
+    pub(crate) fn end_close(&mut self) {
+        self.late.clear();
+        self.alive = None;
+    }
+}
