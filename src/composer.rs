@@ -1,10 +1,14 @@
 //! The composer: one control directory, shared by the threads of a harness.
 //!
 //! Whoever waits for an operation watches the directory itself: a hop from a watching thread to the
-//! waiting one would cost more than all the rest. Of several who wait, one leads: it watches, the
-//! others sleep until it leaves. The library's own thread stands by. It takes over when nobody has
-//! watched for [`STAND_BY`], and delivers what a pipe had no room for. The timer that calls it runs
-//! only after something has happened: an idle composer wakes up nobody.
+//! waiting one would cost more than all the rest. The library's own thread stands by. It takes over
+//! when nobody has watched for a while ([`leader_followers`]), and delivers what a pipe had
+//! no room for. The timer that calls it runs only after something has happened: an idle composer
+//! wakes up nobody.
+
+mod leader_followers;
+
+pub use leader_followers::Next;
 
 use crate::directory::{ControlDir, DirLock};
 use crate::error::{Error, ErrorKind};
@@ -12,6 +16,7 @@ use crate::options::{Options, Results};
 use crate::protocol;
 use crate::state::{Completion, FifoOp, LATECOMERS, Output, Phase, State};
 use crate::sys::{self, Fd};
+use leader_followers::{Kernel, LeaderFollowers, Work};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -22,12 +27,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// How long nobody watches before the library's thread does. The kernel keeps the events meanwhile.
-const STAND_BY: Duration = Duration::from_millis(10);
 
 const THREAD_NAME: &str = "jep-watcher";
 const THREAD_STACK_BYTES: usize = 256 * 1024;
@@ -37,19 +39,6 @@ const TOKEN_WATCH: u64 = u64::MAX;
 const TOKEN_TIMER: u64 = u64::MAX - 1;
 const TOKEN_STOP: u64 = u64::MAX - 2;
 
-/// What [`Composer::next`] came back with.
-#[derive(Clone, Debug)]
-pub enum Next {
-    /// An operation or a check.
-    Op(FifoOp),
-    /// Nothing arrived in time.
-    Timeout,
-    /// [`Composer::wake`] was called.
-    Woken,
-    /// The composer is closed; there will be no more.
-    Closed,
-}
-
 /// A control directory, open for test commands. All methods may be called from any thread.
 ///
 /// Dropping it closes it. In a forked child every method fails with [`ErrorKind::Forked`], and
@@ -57,7 +46,8 @@ pub enum Next {
 #[derive(Debug)]
 pub struct Composer {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// The library's thread, and the lock on the directory, until the close.
+    held: Mutex<Option<(JoinHandle<()>, DirLock)>>,
 }
 
 struct Shared {
@@ -66,49 +56,80 @@ struct Shared {
     dir: Arc<ControlDir>,
     phase: Arc<AtomicI32>,
     options: Options,
-    desk: Mutex<Desk>,
-    /// Wakes those who wait for the leader to leave, or for the close to end.
-    turn: Condvar,
-    /// Readable while a consumer should look. Written only when one may be waiting on it.
-    bell: Fd<EventFd>,
-    /// What a leader waits on, beside the bell.
-    watch_fd: Fd,
-    /// What the library's thread waits on.
-    epoll: Arc<Fd<Epoll>>,
-    timer: Fd<TimerFd>,
+    turns: LeaderFollowers<State, Fds>,
     stop: Fd<EventFd>,
     /// What [`Composer::fd`] gives out; made at the first call.
     ready: OnceLock<Fd<Epoll>>,
 }
 
-/// The state, and who watches.
-struct Desk {
-    state: State,
-    /// The lock on the directory. Freed by the close.
-    lock: Option<DirLock>,
-    woken: bool,
-    closing: bool,
-    closed: bool,
-    /// A consumer is watching, or about to.
-    led: bool,
-    /// Consumers that sleep until the leader leaves.
-    followers: usize,
-    /// The library's thread is watching.
-    stood_in: bool,
-    /// A consumer has come since the timer expired last.
-    visited: bool,
-    /// When the timer expires, if it runs.
-    timer_due: Option<Instant>,
-    /// The bell has been rung and not been silenced.
-    rung: bool,
-    /// Somebody waits on [`Composer::fd`].
-    fd_given: bool,
+struct Fds {
+    /// What a leader waits on, beside the bell.
+    watch: Fd,
+    /// Readable while a consumer should look. Written only when one may be waiting on it.
+    bell: Fd<EventFd>,
+    timer: Fd<TimerFd>,
+    /// What the library's thread waits on.
+    epoll: Arc<Fd<Epoll>>,
 }
 
-impl Desk {
-    /// Whether [`Composer::next`] would come back at once.
+impl Work for State {
+    fn next_op(&mut self, fresh: u64) -> Result<Option<FifoOp>, Error> {
+        match (self.take(fresh), &self.failed) {
+            (None, Some(error)) => Err(error.clone()),
+            (op, _) => Ok(op),
+        }
+    }
+
     fn has_news(&self) -> bool {
-        self.closing || self.woken || self.state.has_queued() || self.state.failed.is_some()
+        self.has_queued() || self.failed.is_some()
+    }
+
+    fn catch_up(&mut self) -> u64 {
+        let fresh = self.next_id();
+        self.drain();
+        fresh
+    }
+
+    fn tidy_up(&mut self) {
+        self.open_the_unopened();
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        State::retry_after(self)
+    }
+}
+
+impl Kernel for Fds {
+    fn watch(&self, timeout: Option<Duration>) {
+        let mut fds = [
+            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
+            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
+        ];
+        // An error here, EINTR among them, is a spurious wake-up: the caller looks and comes again.
+        let _ = ppoll(&mut fds, timeout.map(TimeSpec::from), None);
+    }
+
+    fn ring(&self) {
+        let _ = self.bell.write(1);
+    }
+
+    fn silence(&self) {
+        let _ = self.bell.read();
+    }
+
+    fn set_timer(&self, after: Duration) {
+        let once = Expiration::OneShot(TimeSpec::from(after));
+        let _ = self.timer.set(once, TimerSetTimeFlags::empty());
+    }
+
+    fn let_thread_watch(&self, watch: bool) {
+        // Taken out, not only masked: inotify would still go through a waiter for none of its events.
+        let _ = if watch {
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WATCH);
+            self.epoll.add(self.watch.as_fd(), event)
+        } else {
+            self.epoll.delete(self.watch.as_fd())
+        };
     }
 }
 
@@ -164,42 +185,31 @@ impl Composer {
                 .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
                 .map_err(failed)?;
         }
+        let fds = Fds {
+            watch: watch_fd,
+            bell,
+            timer,
+            epoll,
+        };
         let shared = Arc::new(Shared {
             pid: std::process::id(),
             forks: sys::forks(),
             dir,
             phase,
             options,
-            desk: Mutex::new(Desk {
-                state,
-                lock: Some(lock),
-                woken: false,
-                closing: false,
-                closed: false,
-                led: false,
-                followers: 0,
-                stood_in: true,
-                visited: false,
-                timer_due: None,
-                rung: false,
-                fd_given: false,
-            }),
-            turn: Condvar::new(),
-            bell,
-            watch_fd,
-            epoll,
-            timer,
+            turns: LeaderFollowers::new(state, fds),
             stop,
             ready: OnceLock::new(),
         });
-        shared.set_timer_for_retry(&mut shared.lock());
+        let turns = &shared.turns;
+        turns.set_timer_for_retry(&mut turns.lock());
         let in_thread = shared.clone();
         let thread =
             sys::spawn_without_signals(THREAD_NAME, THREAD_STACK_BYTES, move || in_thread.run())
                 .map_err(|error| shared.dir.error("start a thread to watch", "", error))?;
         Ok(Composer {
             shared,
-            thread: Mutex::new(Some(thread)),
+            held: Mutex::new(Some((thread, lock))),
         })
     }
 
@@ -211,7 +221,7 @@ impl Composer {
     /// [`ErrorKind::Io`]: watching failed. [`ErrorKind::Forked`].
     pub fn next(&self, timeout: Option<Duration>) -> Result<Next, Error> {
         self.check_process()?;
-        self.shared.next(timeout)
+        self.shared.turns.next(timeout)
     }
 
     /// Completes an operation with what its script is to print and its exit status. Never waits for
@@ -239,9 +249,7 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn wake(&self) -> Result<(), Error> {
         self.check_process()?;
-        let mut desk = self.shared.lock();
-        desk.woken = true;
-        self.shared.call_consumer(&mut desk);
+        self.shared.turns.wake();
         Ok(())
     }
 
@@ -264,9 +272,9 @@ impl Composer {
     /// [`ErrorKind::UnknownOp`]: not given out, or completed. [`ErrorKind::Forked`].
     pub fn abandoned(&self, op_id: u64) -> Result<bool, Error> {
         self.check_process()?;
-        let mut desk = self.shared.lock();
-        let abandoned = desk.state.abandoned(op_id);
-        self.shared.after_drain(&mut desk);
+        let mut desk = self.shared.turns.lock();
+        let abandoned = desk.work.abandoned(op_id);
+        self.shared.turns.after_work(&mut desk);
         abandoned
     }
 
@@ -282,8 +290,8 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn stats(&self) -> Result<String, Error> {
         self.check_process()?;
-        let mut desk = self.shared.lock();
-        Ok(desk.state.fill_stats().to_json().to_string())
+        let mut desk = self.shared.turns.lock();
+        Ok(desk.work.fill_stats().to_json().to_string())
     }
 
     /// Releases every script that still waits, waits a while for pending results to be taken, and
@@ -295,19 +303,19 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn close(&self) -> Result<(), Error> {
         self.check_process()?;
-        if !self.shared.begin_close() {
+        if !self.shared.turns.begin_close() {
             return Ok(());
         }
-        let thread = self
-            .thread
+        let held = self
+            .held
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(thread) = thread {
+        if let Some((thread, dir_lock)) = held {
             let _ = self.shared.stop.write(1);
             let _ = thread.join();
+            self.shared.finish_close(dir_lock);
         }
-        self.shared.finish_close();
         Ok(())
     }
 
@@ -333,196 +341,29 @@ impl Drop for Composer {
             // A forked child: the descriptors are closed already and the thread is not here, but
             // their numbers may be others' by now.
             std::mem::forget(self.shared.clone());
-            let thread = self.thread.get_mut();
-            std::mem::forget(thread.unwrap_or_else(PoisonError::into_inner).take());
+            let held = self.held.get_mut();
+            std::mem::forget(held.unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Desk> {
-        // A panic under the lock has been reported to its caller; what it left is still usable.
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    // Consumers
-
-    fn next(&self, timeout: Option<Duration>) -> Result<Next, Error> {
-        // A deadline beyond the clock's end is none.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        let mut desk = self.lock();
-        desk.visited = true;
-        let mut fresh = u64::MAX;
-        let mut looked = false;
-        let result = loop {
-            if desk.closing {
-                break Ok(Next::Closed);
-            }
-            if std::mem::take(&mut desk.woken) {
-                break Ok(Next::Woken);
-            }
-            if let Some(op) = desk.state.take(fresh) {
-                break Ok(Next::Op(op));
-            }
-            if let Some(error) = &desk.state.failed {
-                break Err(error.clone());
-            }
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) && (looked || desk.led) {
-                desk.state.open_the_unopened();
-                break Ok(Next::Timeout);
-            }
-            if desk.led {
-                desk = self.follow(desk, left);
-            } else {
-                self.take_the_lead(&mut desk);
-                if left != Some(Duration::ZERO) {
-                    desk = self.lead(desk, left);
-                }
-                fresh = desk.state.next_id();
-                desk.state.drain();
-                looked = true;
-            }
-        };
-        self.leave(&mut desk);
-        result
-    }
-
-    fn follow<'a>(
-        &'a self,
-        mut desk: MutexGuard<'a, Desk>,
-        left: Option<Duration>,
-    ) -> MutexGuard<'a, Desk> {
-        desk.followers += 1;
-        desk = match left {
-            None => self.turn.wait(desk).unwrap_or_else(PoisonError::into_inner),
-            Some(left) => {
-                self.turn
-                    .wait_timeout(desk, left)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
-            }
-        };
-        desk.followers -= 1;
-        desk
-    }
-
-    fn take_the_lead(&self, desk: &mut Desk) {
-        if std::mem::take(&mut desk.stood_in) {
-            self.let_thread_watch(false);
-        }
-        if desk.rung {
-            self.silence(desk);
-        }
-    }
-
-    /// Waits for the kernel's word or for the bell.
-    fn lead<'a>(
-        &'a self,
-        mut desk: MutexGuard<'a, Desk>,
-        left: Option<Duration>,
-    ) -> MutexGuard<'a, Desk> {
-        desk.state.open_the_unopened();
-        self.set_timer_for_retry(&mut desk);
-        desk.led = true;
-        drop(desk);
-        let mut fds = [
-            PollFd::new(self.watch_fd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
-        ];
-        // An error here, EINTR among them, is a spurious wake-up: the caller looks and comes again.
-        let _ = ppoll(&mut fds, left.map(TimeSpec::from), None);
-        let mut desk = self.lock();
-        desk.led = false;
-        desk
-    }
-
-    /// For every consumer that goes: somebody else must lead, or the thread stand by.
-    fn leave(&self, desk: &mut Desk) {
-        if desk.has_news() {
-            self.call_consumer(desk);
-        } else if desk.rung {
-            self.silence(desk);
-        }
-        self.set_timer_for_retry(desk);
-        if desk.led || desk.closing {
-            return;
-        }
-        if desk.followers > 0 {
-            self.turn.notify_one();
-        } else if !desk.stood_in {
-            self.set_timer(desk, STAND_BY);
-        }
-    }
-
-    /// Somebody should look: the leader, or a follower, or who polls the descriptor.
-    fn call_consumer(&self, desk: &mut Desk) {
-        if (desk.led || desk.fd_given) && !desk.rung {
-            desk.rung = true;
-            let _ = self.bell.write(1);
-        }
-        if desk.followers > 0 {
-            self.turn.notify_one();
-        }
-    }
-
-    /// For everyone but a consumer: what was found is a consumer's to take.
-    fn after_drain(&self, desk: &mut Desk) {
-        self.set_timer_for_retry(desk);
-        if desk.has_news() {
-            self.call_consumer(desk);
-        }
-    }
-
-    fn silence(&self, desk: &mut Desk) {
-        desk.rung = false;
-        let _ = self.bell.read();
-    }
-
-    /// Calls the library's thread after a while, or sooner if that is already agreed.
-    fn set_timer(&self, desk: &mut Desk, after: Duration) {
-        let due = Instant::now() + after;
-        if desk.timer_due.is_none_or(|earlier| due < earlier) {
-            desk.timer_due = Some(due);
-            let once = Expiration::OneShot(TimeSpec::from(after));
-            let _ = self.timer.set(once, TimerSetTimeFlags::empty());
-        }
-    }
-
-    fn set_timer_for_retry(&self, desk: &mut Desk) {
-        if let Some(after) = desk.state.retry_after() {
-            self.set_timer(desk, after);
-        }
-    }
-
-    fn let_thread_watch(&self, watch: bool) {
-        // Taken out, not only masked: inotify would still go through a waiter for none of its events.
-        let _ = if watch {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WATCH);
-            self.epoll.add(self.watch_fd.as_fd(), event)
-        } else {
-            self.epoll.delete(self.watch_fd.as_fd())
-        };
-    }
-
     fn ready_fd(&self) -> Result<BorrowedFd<'_>, Error> {
         if let Some(ready) = self.ready.get() {
             return Ok(ready.0.as_fd());
         }
-        let mut desk = self.lock();
+        let mut desk = self.turns.lock();
         if self.ready.get().is_none() {
             let made = new_epoll().and_then(|ready| {
-                for fd in [self.watch_fd.as_fd(), self.bell.as_fd()] {
+                let fds = &self.turns.kernel;
+                for fd in [fds.watch.as_fd(), fds.bell.as_fd()] {
                     ready.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
                 }
                 Ok(ready)
             });
             let ready = made.map_err(|errno| self.dir.error("poll", "", errno))?;
             let _ = self.ready.set(ready);
-            desk.fd_given = true;
-            if desk.has_news() {
-                self.call_consumer(&mut desk);
-            }
+            self.turns.begin_polling(&mut desk);
         }
         drop(desk);
         Ok(self.ready.get().expect("set above").0.as_fd())
@@ -532,29 +373,28 @@ impl Shared {
 
     fn complete(&self, op_id: u64, status: u8, data: &[u8]) -> Result<Completion, Error> {
         let output = Output::new(data);
-        let mut desk = self.lock();
-        if desk.closing {
+        let mut desk = self.turns.lock();
+        if desk.is_closing() {
             return Ok(Completion::Closed);
         }
         if self.options.results == Results::File {
-            let name = desk.state.claim(op_id)?;
+            let name = desk.work.claim(op_id)?;
             // Not under the lock: a disk may take its time.
             drop(desk);
             let written = self.dir.write_result(&name, data);
-            desk = self.lock();
-            if desk.closing {
+            desk = self.turns.lock();
+            if desk.is_closing() {
                 self.dir.remove_result(&name);
                 return Ok(Completion::Closed);
             }
-            desk.state.unclaim(op_id);
+            desk.work.unclaim(op_id);
             written?;
         }
-        let completion = desk.state.complete(op_id, status, &output)?;
-        if completion == Completion::Pending && !desk.led && !desk.stood_in {
-            desk.stood_in = true;
-            self.let_thread_watch(true);
+        let completion = desk.work.complete(op_id, status, &output)?;
+        if completion == Completion::Pending {
+            self.turns.stand_in(&mut desk);
         }
-        self.after_drain(&mut desk);
+        self.turns.after_work(&mut desk);
         Ok(completion)
     }
 
@@ -563,13 +403,12 @@ impl Shared {
     fn run(&self) {
         let ran = catch_unwind(AssertUnwindSafe(|| while !self.turn(None) {}));
         if ran.is_err() {
-            let mut desk = self.lock();
-            desk.state.failed.get_or_insert(Error::new(
+            let mut desk = self.turns.lock();
+            desk.work.failed.get_or_insert(Error::new(
                 ErrorKind::Panic,
                 "the watching thread failed; please report what it printed on stderr",
             ));
-            self.call_consumer(&mut desk);
-            self.turn.notify_all();
+            self.turns.call_everyone(&mut desk);
         }
     }
 
@@ -585,8 +424,13 @@ impl Shared {
             }
         };
         let mut events = [EpollEvent::empty(); 64];
-        let count = self.epoll.wait(&mut events, timeout).unwrap_or(0);
-        let mut desk = self.lock();
+        let count = self
+            .turns
+            .kernel
+            .epoll
+            .wait(&mut events, timeout)
+            .unwrap_or(0);
+        let mut desk = self.turns.lock();
         let mut stop = false;
         for event in &events[..count] {
             match event.data() {
@@ -597,75 +441,41 @@ impl Shared {
                 TOKEN_TIMER => {
                     // The descriptor does not block; a timer that was set again meanwhile has not
                     // expired.
-                    let _ = self.timer.wait();
-                    desk.timer_due = None;
-                    desk.state.retry();
-                    if !desk.led {
-                        desk.state.open_the_unopened();
-                        if std::mem::take(&mut desk.visited) {
-                            // Busy, not absent.
-                            self.set_timer(&mut desk, STAND_BY);
-                        } else if !std::mem::replace(&mut desk.stood_in, true) {
-                            self.let_thread_watch(true);
-                        }
-                    }
+                    let _ = self.turns.kernel.timer.wait();
+                    desk.work.retry();
+                    self.turns.timer_expired(&mut desk);
                 }
-                TOKEN_WATCH => {
-                    if desk.stood_in {
-                        desk.state.drain();
-                        desk.state.open_the_unopened();
-                    }
-                }
-                id => desk.state.advance(id),
+                TOKEN_WATCH => self.turns.event_came(&mut desk),
+                id => desk.work.advance(id),
             }
         }
-        self.after_drain(&mut desk);
+        self.turns.after_work(&mut desk);
         stop
     }
 
     // Closing
 
-    /// `false` when another thread closes or has closed; it has by the time this returns.
-    fn begin_close(&self) -> bool {
-        let mut desk = self.lock();
-        if desk.closing {
-            while !desk.closed {
-                desk = self.turn.wait(desk).unwrap_or_else(PoisonError::into_inner);
-            }
-            return false;
-        }
-        desk.closing = true;
-        // Whoever polls the descriptor from now on finds it readable.
-        desk.rung = true;
-        let _ = self.bell.write(1);
-        self.turn.notify_all();
-        true
-    }
-
     /// The rest of the close, without the library's thread.
-    fn finish_close(&self) {
+    fn finish_close(&self, dir_lock: DirLock) {
         let deadline = Instant::now().checked_add(self.options.close_linger);
-        let mut desk = self.lock();
-        desk.state.begin_close();
-        desk.stood_in = true;
-        self.let_thread_watch(true);
-        while desk.state.sending() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline)
-        {
-            self.set_timer_for_retry(&mut desk);
+        let mut desk = self.turns.lock();
+        desk.work.begin_close();
+        self.turns.take_over(&mut desk);
+        while desk.work.sending() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            self.turns.set_timer_for_retry(&mut desk);
             drop(desk);
             self.turn(deadline);
-            desk = self.lock();
+            desk = self.turns.lock();
         }
-        if desk.state.give_up() {
+        if desk.work.give_up() {
             drop(desk);
             std::thread::sleep(LATECOMERS);
-            desk = self.lock();
+            desk = self.turns.lock();
         }
-        self.let_thread_watch(false);
-        desk.state.end_close();
-        desk.lock = None;
-        desk.closed = true;
-        self.turn.notify_all();
+        self.turns.kernel.let_thread_watch(false);
+        desk.work.end_close();
+        drop(dir_lock);
+        self.turns.end_close(&mut desk);
     }
 }
 
