@@ -45,6 +45,33 @@ def test_a_checker_without_a_verdict_is_unknown(result: Any) -> None:
     assert check(lambda test, history, opts: result, history())["valid"] == UNKNOWN
 
 
+def constantly(valid: Any) -> checker.Check:
+    return lambda test, history, opts: {"valid": valid}
+
+
+def test_a_verdict_may_be_another_librarys_boolean() -> None:
+    class Boolean:
+        def __init__(self, value: bool) -> None:
+            self.value = value
+
+        def __hash__(self) -> int:
+            return hash(self.value)
+
+        def __eq__(self, other: object) -> bool:
+            return self.value == other
+
+    for value in (True, False):
+        verdicts = checker.compose({"it": constantly(Boolean(value))})
+        assert check(verdicts, history())["valid"] is value
+
+
+def test_a_checker_that_exits_is_unknown() -> None:
+    def exiting(test: Any, history: History, opts: Any) -> dict[str, Any]:
+        raise SystemExit(0)
+
+    assert check(exiting, history())["valid"] == UNKNOWN
+
+
 def test_an_object_may_check() -> None:
     class Mine:
         def check(self, test: Any, history: History, opts: Any) -> dict[str, Any]:
@@ -117,6 +144,9 @@ def test_unhandled_exceptions() -> None:
         ],
     }
     assert check(checker.unhandled_exceptions(), history()) == {"valid": True}
+    # What a client says itself about an exception it handled.
+    handled = {**ops[0], "type": "fail", "exception": "timeout"}
+    assert check(checker.unhandled_exceptions(), History([handled])) == {"valid": True}
 
 
 class TestSet:
@@ -253,10 +283,11 @@ class TestBank:
             ({0: 10}, None),
             ({0: 5, 7: 5}, "unexpected-key"),
             ({0: 10, 1: None}, "nil-balance"),
+            (None, "wrong-total"),
             ({0: 11, 1: -1}, "negative-value"),
         ],
     )
-    def test_errors(self, balances: dict[Any, Any], kind: str | None) -> None:
+    def test_errors(self, balances: Any, kind: str | None) -> None:
         result = self.read({0: 10, 1: 0}, balances)
         assert result["valid"] is (kind is None)
         assert list(result["errors"]) == ([kind] if kind else [])

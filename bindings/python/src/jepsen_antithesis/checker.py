@@ -14,7 +14,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from .history import History, is_client_op, is_fail, is_invoke, is_ok
+from .history import History, is_client_op, is_fail, is_info, is_invoke, is_ok
 from .types import Op, Test
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,13 @@ _PRIORITIES = {True: 0, UNKNOWN: 1, False: 2}
 
 def merge_valid(valids: Iterable[Any]) -> Any:
     """The verdict on all: False over unknown over True. ValueError for anything else."""
-    verdict: Any = True
+    worst = 0
     for valid in valids:
         if valid not in _PRIORITIES:
             raise ValueError(f"{valid!r} is no verdict; valid is True, False or {UNKNOWN!r}.")
-        if _PRIORITIES[valid] > _PRIORITIES[verdict]:
-            verdict = valid
-    return verdict
+        worst = max(worst, _PRIORITIES[valid])
+    # Never what was given, which may only be equal to a verdict, as other libraries' booleans are.
+    return (True, UNKNOWN, False)[worst]
 
 
 def check_safe(
@@ -59,9 +59,8 @@ def check_safe(
         result = check(test, history, opts or {})
         if not isinstance(result, dict) or "valid" not in result:
             raise TypeError(f"A checker returns a dict with valid in it; {checker!r}: {result!r}")
-        merge_valid([result["valid"]])
-        return result
-    except Exception:
+        return {**result, "valid": merge_valid([result["valid"]])}
+    except (Exception, SystemExit):
         log.warning("Error while checking the history", exc_info=True)
         return {"valid": UNKNOWN, "error": traceback.format_exc()}
 
@@ -116,8 +115,9 @@ def unhandled_exceptions() -> Check:
     def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
         by_class: dict[str, list[Op]] = defaultdict(list)
         for op in history:
-            if "exception" in op:
-                by_class[op["exception"]["via"][0]["type"]].append(op)
+            match op.get("exception"):
+                case {"via": [{"type": str(name)}, *_]} if is_info(op):
+                    by_class[name].append(op)
         if not by_class:
             return {"valid": True}
         ordered = sorted(by_class.items(), key=lambda item: -len(item[1]))
@@ -220,7 +220,7 @@ def bank(*, negative_balances: bool = False) -> Check:
     """
 
     def problem(test: Test, accounts: frozenset[Any], op: Op) -> Result | None:
-        balances: Mapping[Any, Any] = op["value"]
+        balances: Mapping[Any, Any] = op["value"] or {}
         unexpected = [a for a in balances if a not in accounts]
         if unexpected:
             return {"type": "unexpected-key", "unexpected": unexpected, "op": op}
