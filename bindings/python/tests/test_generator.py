@@ -279,8 +279,23 @@ class TestFunctions:
     def test_none_ends(self) -> None:
         assert quick(lambda: None) == []
 
-    def test_an_empty_generator_ends(self) -> None:
-        assert quick(list) == []
+    def test_are_called_again_when_they_make_an_empty_generator(self) -> None:
+        made: Iterator[Any] = iter([[], gen.limit(0, {"f": "no"}), {"f": "yes"}, None])
+        assert pick(quick(lambda: next(made)), "f") == ["yes"]
+
+    def test_that_make_empty_generators_only_are_refused(self) -> None:
+        with pytest.raises(gen.GeneratorError, match="return None"):
+            quick(list)
+
+    def test_parameters_with_defaults_are_their_own(self) -> None:
+        g = [lambda i=i, j=j: {"value": (i, j)} for i, j in ((1, 2), (3, 4))]
+        assert pick(quick([gen.once(f) for f in g]), "value") == [(1, 2), (3, 4)]
+
+    def test_the_context_may_have_a_default(self) -> None:
+        def g(test: Test, ctx: Context | None = None) -> Op:
+            return {"value": ctx is not None}
+
+        assert pick(quick(gen.once(g)), "value") == [True]
 
     def test_are_called_again(self) -> None:
         values = itertools.count()
@@ -324,8 +339,9 @@ class TestFunctions:
 
 
 def test_what_is_no_generator_is_refused() -> None:
-    with pytest.raises(TypeError, match="cannot be used as a generator"):
-        gen.lift(5)
+    for g in (5, "read", b"read"):
+        with pytest.raises(TypeError, match="cannot be used as a generator"):
+            gen.lift(g)
 
 
 def test_synchronize_waits_for_every_thread() -> None:

@@ -101,7 +101,8 @@ def lift(gen: Gen) -> Generator | None:
         return _Seq(None, _Listed(gen, 0)) if gen else None
     if callable(gen):
         return _Fn(gen, _wants_context(gen))
-    if isinstance(gen, Iterable):
+    # The elements of a string are strings again, without end.
+    if isinstance(gen, Iterable) and not isinstance(gen, (str, bytes)):
         return _Seq(None, _Lazy(iter(gen)))
     raise TypeError(
         f"{gen!r} cannot be used as a generator. Use None, a dict, a list, an iterator, a "
@@ -215,6 +216,10 @@ class _Seq(Generator):
         return head if rest is None else _Seq(head, rest)
 
 
+# How often in a row a function may return a generator that is exhausted from the start.
+_MAX_EMPTY = 1000
+
+
 class _Fn(Generator):
     __slots__ = ("f", "wants_context")
 
@@ -223,23 +228,31 @@ class _Fn(Generator):
         self.wants_context = wants_context
 
     def op(self, test: Test, ctx: Context) -> Step | None:
-        made = lift(self.f(test, ctx) if self.wants_context else self.f())
-        # An empty one ends the function too: asking again would go on for ever.
-        step = None if made is None else made.op(test, ctx)
-        if step is None:
-            return None
-        following = step[1]
-        return step[0], self if following is None else _Seq(following, _Listed([self], 0))
+        for _ in range(_MAX_EMPTY):
+            made = self.f(test, ctx) if self.wants_context else self.f()
+            if made is None:
+                return None
+            lifted = lift(made)
+            step = None if lifted is None else lifted.op(test, ctx)
+            if step is not None:
+                following = step[1]
+                return step[0], self if following is None else _Seq(following, _Listed([self], 0))
+        raise GeneratorError(
+            f"{self.f!r} returned {_MAX_EMPTY} generators in a row that have no operation. To say "
+            "that there is no more to do, return None."
+        )
 
 
 def _wants_context(f: Callable[..., Gen]) -> bool:
     parameters = inspect.signature(f).parameters.values()
     positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = [p for p in positional if p.default is p.empty]
-    if len(positional) >= 2 or builtins.any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return True
-    if not required:
+    required = sum(p.default is p.empty for p in positional)
+    variadic = builtins.any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if required == 0 and not variadic:
+        # What has a default is the function's own: ``lambda i=i, j=j: …``.
         return False
+    if required <= 2 and (variadic or len(positional) >= 2):
+        return True
     raise TypeError(f"A function used as a generator takes (test, ctx) or nothing; {f!r} does not.")
 
 
@@ -344,7 +357,7 @@ class _FriendlyExceptions(_Wrapper):
     def op(self, test: Test, ctx: Context) -> Step | None:
         try:
             step = self.inner(test, ctx)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was asked for an operation.\n"
                 f"Generator: {_shown(self.gen)}\nContext: {ctx!r}"
@@ -354,7 +367,7 @@ class _FriendlyExceptions(_Wrapper):
     def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
         try:
             return super().update(test, ctx, event)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was told of an event.\n"
                 f"Generator: {_shown(self.gen)}\nContext: {ctx!r}\nEvent: {event!r}"
