@@ -36,6 +36,7 @@ from driving import (
 
 from jepsen_antithesis import NEMESIS, Client, DirectoryError, History, Nemesis, Op, Test, checker
 from jepsen_antithesis import generator as gen
+from jepsen_antithesis.context import Context
 from jepsen_antithesis.core import SetupError
 from jepsen_antithesis.interpreter import ENDED, EXHAUSTED
 
@@ -502,6 +503,16 @@ class TestFailure:
             harness.result()
         assert client.taken().count("teardown") == 10, "before set-up, and after it failed"
 
+    def test_of_a_generator_that_exits_is_told_to_the_check(self, driver: Driver) -> None:
+        def exiting() -> Any:
+            raise SystemExit(0)
+
+        harness = driver.harness(simple_test(Recorder(), READS, exiting))
+        status, out = driver.check().result()
+        assert (status, out[:8]) == (1, "failed: ")
+        with pytest.raises(gen.GeneratorError):
+            harness.result()
+
     def test_to_open_a_client_fails_the_operation(self, driver: Driver) -> None:
         class Closed(Recorder):
             opened = 0
@@ -577,6 +588,61 @@ class TestHanging:
         assert driver.check().result()[0] == 0
         assert [op["type"] for op in harness.result()["history"]] == ["invoke", "info"]
         client.let_go.set()
+
+    def test_a_generator_that_stays_pending_does_not_keep_the_check(self, driver: Driver) -> None:
+        nobody = gen.on_threads({99}, {"f": "final"})
+        harness = driver.harness(simple_test(Recorder(), READS, nobody, drain_timeout=0.2))
+        assert driver.op().result()[0] == 0
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == ["read"]
+
+    def test_a_command_waits_for_a_pending_generator(self, driver: Driver) -> None:
+        class Later(gen.Generator):
+            def op(self, test: Test, ctx: Context) -> Any:
+                return (gen.PENDING, self) if ctx.time < 200_000_000 else gen.op(READS, test, ctx)
+
+        harness = driver.harness(simple_test(Recorder(), Later()))
+        assert read_edn(driver.op().result()[1])["type"] == "ok"
+        assert driver.check().result()[0] == 0
+        harness.result()
+
+    @pytest.mark.parametrize("method", ["open", "setup", "teardown", "close"])
+    def test_a_set_up_that_does_not_end_is_told_to_everybody(
+        self, driver: Driver, method: str
+    ) -> None:
+        hang, begun = threading.Event(), threading.Event()
+
+        class Stuck(Client):
+            def open(self, test: Test, node: str) -> Client:
+                return self if node == "b" else self.at("open")
+
+            def setup(self, test: Test) -> None:
+                self.at("setup")
+
+            def teardown(self, test: Test) -> None:
+                self.at("teardown")
+
+            def close(self, test: Test) -> None:
+                self.at("close")
+
+            def at(self, here: str) -> Client:
+                if here == method:
+                    begun.set()
+                    hang.wait(LONG)
+                return self
+
+        test = simple_test(Stuck(), READS, nodes=["a", "b"], drain_timeout=0.2)
+        harness = driver.harness({**test, "setup_timeout": 1.0})
+        assert begun.wait(LONG)
+        op = driver.op()
+        eventually(driver.fifos)
+        (op_status, op_out), (status, out) = results([op, driver.check()])
+        assert (op_status, status) == (0, 1)
+        assert "does not end" in op_out
+        assert "does not end" in out
+        with pytest.raises(SetupError):
+            harness.result()
+        hang.set()
 
     @pytest.mark.parametrize("method", ["close", "teardown"])
     def test_a_client_that_does_not_come_down_is_left_behind(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
 import signal
 import threading
@@ -132,11 +133,14 @@ class TestWaiting:
         assert composer.next(0.05) is Signal.TIMEOUT
         assert time.monotonic() - began >= 0.05
         assert composer.next(0) is Signal.TIMEOUT
+        composer.wake()
+        assert composer.wait(math.inf), "more than poll(2) takes"
+        assert composer.take() is Signal.WOKEN
         assert composer.take() is Signal.TIMEOUT
 
     def test_wake_is_sticky_and_comes_first(self, driver: Driver, composer: Composer) -> None:
         driver.op()
-        assert composer.wait(LONG)
+        eventually(lambda: composer.stats()["queued"] == 1)
         composer.wake()
         composer.wake()
         assert composer.take() is Signal.WOKEN

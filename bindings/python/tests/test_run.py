@@ -215,6 +215,28 @@ def test_an_exception_that_is_no_error_does_not_stop_a_worker(base: Test) -> Non
     assert [op["type"] for op in test["history"]] == ["invoke", "info"] * 2
 
 
+def test_an_exception_without_a_message_does_not_stop_a_worker(base: Test) -> None:
+    class Shy(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    class Crashing(Client):
+        def invoke(self, test: Test, op: Op) -> Op:
+            raise Shy
+
+    test = core.run({**base, "client": Crashing(), "generator": gen.clients(fs("read"))})
+    assert [op["type"] for op in test["history"]] == ["invoke", "info"]
+
+
+def test_a_pending_generator_is_asked_again(base: Test) -> None:
+    class Later(gen.Generator):
+        def op(self, test: Test, ctx: Context) -> Any:
+            return (gen.PENDING, self) if ctx.time < 50_000_000 else gen.op(fs("read"), test, ctx)
+
+    test = core.run({**base, "client": Recorder(), "generator": gen.clients(Later())})
+    assert invocations(test) == ["read"]
+
+
 def test_generators_see_completions(base: Test) -> None:
     seen: list[tuple[str, int]] = []
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import resource
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,11 @@ class TestEdn:
             "{:index 0, :time 0, :type :invoke, :process 3, :f :read, :value nil}"
         )
         assert ":process :nemesis" in edn.dump_op(op(0, "nemesis", "info"))
+
+    def test_what_contains_itself_is_a_string(self) -> None:
+        value: list[Any] = [1]
+        value.append(value)
+        assert edn.dump_op({"type": "ok", "value": value}) == '{:type :ok, :value "[1, [...]]"}'
 
     def test_transactions_as_elle_has_them(self) -> None:
         text = edn.dump_op(op(0, 0, "ok", "txn", [["append", 1, 2], ("r", 1, [2, 3])]))
@@ -124,6 +131,23 @@ class TestStore:
         assert list(History.read(store.path / "history.jsonl")) == [op(0, 0, "invoke")]
         store.close()
 
+    def test_journal_takes_a_line_in_parts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file that grows beyond its limit takes what fits, and only then says so."""
+        store = Store("name", tmp_path)
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        previous = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (40, hard))
+            with pytest.raises(OSError, match="too large"):
+                store.journal(op(0, 0, "ok", value="x" * 100))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            signal.signal(signal.SIGXFSZ, previous)
+        store.close()
+        assert list(History.read(store.path / "history.jsonl")) == []
+
     def test_runs_of_the_same_name_do_not_meet(self, tmp_path: Path) -> None:
         stores = [Store("name", tmp_path) for _ in range(5)]
         assert len({store.path for store in stores}) == 5
@@ -170,6 +194,17 @@ class TestJson:
         value: dict[str, Any] = {"a": 1}
         value["self"] = value
         assert json.loads(to_json(value)) == {"a": 1, "self": "…"}
+
+    def test_what_has_no_string(self) -> None:
+        class Shy:
+            def __str__(self) -> str:
+                raise RuntimeError("no")
+
+            __repr__ = __str__
+
+        shown = "<Shy whose string cannot be made: RuntimeError>"
+        assert json.loads(to_json({"shy": {Shy()}, Shy(): 1})) == {"shy": [shown], shown: 1}
+        assert edn.dumps(Shy()) == f'"{shown}"'
 
     def test_lone_surrogates_can_be_written(self, tmp_path: Path) -> None:
         store = Store("name", tmp_path)

@@ -90,6 +90,8 @@ def antithesis_cmd(
     def main(options: Options) -> int:
         # As Ctrl-C: the commands that wait are released, and the directory is freed.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+        if options["test_count"] > 1:
+            log.warning("Driven by Antithesis a test runs once, whatever --test-count says.")
         test = test_fn(dict(options))
         for key in _DRIVEN_KEYS & options.keys():
             test.setdefault(key, options[key])
@@ -224,6 +226,12 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         help="how long the check waits for operations to end (default: 60)",
     )
     add(
+        "--setup-timeout",
+        type=_positive_float,
+        metavar="SECONDS",
+        help="how long the set-up may take (default: 600)",
+    )
+    add(
         "--unknown-status",
         type=_status,
         metavar="STATUS",
@@ -240,6 +248,7 @@ _DRIVEN_KEYS = {
     "after_check",
     "op_release_after",
     "drain_timeout",
+    "setup_timeout",
     "unknown_status",
     "store_dir",
 }

@@ -14,7 +14,6 @@ import atexit
 import contextlib
 import ctypes
 import json
-import math
 import os
 import select
 import time
@@ -27,6 +26,7 @@ from typing import Any, Literal
 
 from . import _abi
 from .errors import ClosedError, from_code
+from .waiting import milliseconds
 
 DIR_VARIABLE = "JEPSEN_FIFO_DIR"
 DEFAULT_DIR = "/run/jepsen"
@@ -222,8 +222,7 @@ class Composer:
         """
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
-        # Rounded up: a wait that ends early would have to begin again.
-        return bool(poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000)))
+        return bool(poll.poll(milliseconds(timeout)))
 
     def next(self, timeout: float | None = None) -> FifoOp | Signal:
         """The next operation; waits for it for `timeout` seconds, or for ever."""
@@ -233,8 +232,9 @@ class Composer:
             if taken is not Signal.TIMEOUT:
                 return taken
             left = None if deadline is None else deadline - time.monotonic()
-            if (left is not None and left <= 0) or not self.wait(left):
+            if left is not None and left <= 0:
                 return Signal.TIMEOUT
+            self.wait(left)
 
     def __iter__(self) -> Iterator[FifoOp]:
         """Operations as they come, until the composer is closed."""

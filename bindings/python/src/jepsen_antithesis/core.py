@@ -26,8 +26,9 @@ drives, also these:
 ``after_check``      ``linger``: stay, and answer later checks (default inside Antithesis, where
                      the container has to stay up), or ``exit`` (default elsewhere)
 ``op_release_after`` seconds after which a command stops waiting for its operation; default: 60
-``drain_timeout``    seconds that the check waits for an operation to end, or for a client to
-                     close or tear down; default: 60
+``drain_timeout``    seconds that the check waits for an operation to end, for a client to
+                     close or tear down, or for a generator that stays pending; default: 60
+``setup_timeout``    seconds that the set-up may take, for commands may wait already; default: 600
 ``unknown_status``   the exit status of a check whose verdict is unknown; default: 0
 ==================== =========================================================================
 """
@@ -36,6 +37,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import pprint
 import threading
 import time
@@ -49,8 +51,12 @@ from .errors import ComposerError
 from .interpreter import EXHAUSTED, Driven, interpret
 from .store import Store, logging_to, serializable_test
 from .types import Test
+from .waiting import seconds_left
 
 log = logging.getLogger(__name__)
+
+# Seconds that the tear-down may take when the test is interrupted.
+_INTERRUPTED_PATIENCE = 5.0
 
 DEFAULT_NODES = ("n1", "n2", "n3", "n4", "n5")
 
@@ -173,8 +179,9 @@ def run_case(test: Test, driven: Driven | None = None) -> Test:
 
     `test` is prepared (`prepare_test`).
     """
-    patience = None if driven is None else driven.drain_timeout
-    with _set_up(test, patience):
+    setup_timeout = None if driven is None else test.get("setup_timeout", 600.0)
+    teardown_timeout = None if driven is None else driven.drain_timeout
+    with _set_up(test, setup_timeout, teardown_timeout):
         if driven is not None:
             antithesis.setup_complete({"test": test["name"]})
         test["relative_time_origin"] = time.monotonic_ns()
@@ -225,7 +232,9 @@ def _analyze(test: Test) -> Test:
 
 
 @contextlib.contextmanager
-def _set_up(test: Test, patience: float | None) -> Iterator[None]:
+def _set_up(
+    test: Test, setup_timeout: float | None, teardown_timeout: float | None
+) -> Iterator[None]:
     barrier = threading.Barrier(len(test["nodes"]))
 
     def nemesis_up() -> None:
@@ -261,26 +270,33 @@ def _set_up(test: Test, patience: float | None) -> Iterator[None]:
     nodes: Sequence[str] = test["nodes"]
     try:
         ups = [(f"jepsen node {node}", node_up(node)) for node in nodes]
-        errors = _in_parallel([("jepsen nemesis", nemesis_up), *ups], None)
+        errors = _in_parallel([("jepsen nemesis", nemesis_up), *ups], setup_timeout)
         # A broken barrier only follows from an error elsewhere.
         errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
         if errors:
+            # Nor for one that does not end.
+            barrier.abort()
             raise SetupError(f"The set-up failed: {errors[0]!r}") from errors[0]
         yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # Who interrupts a test that hangs gets the tear-down of what does not.
+            teardown_timeout = min(teardown_timeout or math.inf, _INTERRUPTED_PATIENCE)
+        raise
     finally:
         downs = [(f"jepsen node {node}", node_down(node)) for node in nodes]
         if test.get("leave_db_running"):
             downs = []
         parts = [("jepsen nemesis", lambda: test["nemesis"].teardown(test)), *downs]
-        for failure in _in_parallel(parts, patience):
-            log.warning("Error while tearing down", exc_info=failure)
+        for failure in _in_parallel(parts, teardown_timeout):
+            log.warning("Error while tearing down: %r", failure, exc_info=failure)
 
 
 def _in_parallel(
     parts: Sequence[tuple[str, Callable[[], object]]], patience: float | None
 ) -> list[BaseException]:
     """Calls each function in a thread of its name, and returns what they raised. Those that take
-    longer than `patience` seconds are left behind.
+    longer than `patience` seconds are left behind, with a TimeoutError.
     """
     errors: list[BaseException] = []
 
@@ -298,9 +314,9 @@ def _in_parallel(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        thread.join(seconds_left(deadline))
         if thread.is_alive():
-            log.warning("%s does not end; it is left behind", thread.name)
+            errors.append(TimeoutError(f"{thread.name} does not end; it is left behind."))
     return list(errors)
 
 

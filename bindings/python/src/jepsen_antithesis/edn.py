@@ -7,7 +7,7 @@ dict            a map; keys that are strings and look like keywords become
 list, tuple     a vector
 set, frozenset  a set
 bytes           a string, bytes that are not UTF-8 escaped with a backslash
-anything else   its own EDN form, or else the string of it
+anything else   its own EDN form, or else the string of it (`text`)
 =============== ==========================================================
 """
 
@@ -62,7 +62,15 @@ def dumps(value: Any) -> str:
         return f"#{{{' '.join(sorted(map(dumps, value)))}}}"
     if isinstance(value, (bytes, bytearray)):
         return _string(bytes(value).decode(errors="backslashreplace"))
-    return _string(str(value))
+    return _string(text(value))
+
+
+def text(value: object) -> str:
+    """The string of anything, also of what fails to make one."""
+    try:
+        return str(value)
+    except Exception as error:
+        return f"<{type(value).__name__} whose string cannot be made: {type(error).__name__}>"
 
 
 def dump_op(op: Op) -> str:
@@ -75,7 +83,12 @@ def dump_op(op: Op) -> str:
             value = Keyword(value)
         elif key == "value" and op.get("f") == "txn" and isinstance(value, (list, tuple)):
             value = [_micro_op(m) for m in value]
-        fields.append(f"{_key(key)} {dumps(value)}")
+        try:
+            written = dumps(value)
+        except RecursionError:
+            # It contains itself, and its string does not show that again.
+            written = _string(text(value))
+        fields.append(f"{_key(key)} {written}")
     return f"{{{', '.join(fields)}}}"
 
 

@@ -36,6 +36,7 @@ from .generator import (
 from .history import History
 from .progress import Progress
 from .types import NEMESIS, Op, Test, Thread
+from .waiting import milliseconds
 from .worker import Worker
 
 log = logging.getLogger(__name__)
@@ -45,6 +46,11 @@ EXHAUSTED = "exhausted: the generator has no more operations\n"
 
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
+
+# Seconds between two questions to a generator that is pending although every thread is free: the
+# longer it has been, the longer.
+_ASK_AGAIN_MIN = 0.001
+_ASK_AGAIN_MAX = 0.1
 
 
 @dataclass
@@ -100,6 +106,8 @@ class _Interpreter:
         # When each waiting command is let go, by its id; oldest first.
         self.releases: OrderedDict[int, tuple[float, FifoOp]] = OrderedDict()
         self.check_taken_at = math.inf
+        # Since when the generator has been pending with nothing running.
+        self.pending_since: float | None = None
 
     # The life of a test
 
@@ -161,6 +169,7 @@ class _Interpreter:
         op, gen = step
         if op is PENDING:
             return self.pending(timeout)
+        self.pending_since = None
         if op["time"] > now:
             # Commands are taken meanwhile, for there may be a check among them.
             seconds = (op["time"] - now) / 1e9
@@ -182,15 +191,38 @@ class _Interpreter:
         return self.driven is not None and self.driven.on_exhausted == "finish"
 
     def pending(self, timeout: float | None) -> bool:
-        if self.main and self.driven is not None and not self.running:
+        if self.running:
+            # What runs may change the generator's mind.
+            self.pending_since = None
+            return self.take() or self.wait(timeout)
+        if self.main and self.driven is not None:
             main = self.driven.main
-            # Nothing runs that could change the generator's mind.
             if main.exhausted and not main.live:
                 if self.driven.on_exhausted == "finish":
                     self.begin_final()
                     return True
                 self.answer_held(EXHAUSTED)
-        return self.take() or self.wait(timeout)
+            if not self.held:
+                self.pending_since = None
+                return self.take() or self.wait(timeout)
+        return self.ask_again(timeout)
+
+    def ask_again(self, timeout: float | None) -> bool:
+        """Waits a little: only time, or something outside, can change the generator's mind."""
+        now = time.monotonic()
+        if self.pending_since is None:
+            self.pending_since = now
+        elapsed = now - self.pending_since
+        if self.driven is not None and not self.main and elapsed >= self.driven.drain_timeout:
+            log.warning(
+                "The generator has been pending for %g s after the check, with every thread free. "
+                "The test ends without the rest of it: %.2000r",
+                self.driven.drain_timeout,
+                self.gen,
+            )
+            return False
+        interval = min(max(elapsed / 10, _ASK_AGAIN_MIN), _ASK_AGAIN_MAX)
+        return self.take() or self.wait(_earliest(timeout, interval))
 
     def exhausted(self, timeout: float | None) -> bool:
         if self.main:
@@ -279,6 +311,7 @@ class _Interpreter:
         self.main = False
         self.driven.main.over = True
         self.check_taken_at = time.monotonic()
+        self.pending_since = None
         self.answer_held(EXHAUSTED if self.driven.check is None else ENDED)
         if not self.driven.main.seen and self.gen is not None and not has_main_gen(self.gen):
             log.warning(
@@ -377,7 +410,7 @@ class _Bell:
             return False
 
     def wait(self, timeout: float | None) -> None:
-        self._poll.poll(None if timeout is None else math.ceil(max(timeout, 0) * 1000))
+        self._poll.poll(milliseconds(timeout))
 
     def close(self) -> None:
         # A worker left behind may still call `wake`, on a number that is another file by then.

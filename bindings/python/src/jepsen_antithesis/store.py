@@ -52,7 +52,9 @@ class Store:
 
     def journal(self, op: Op) -> None:
         """Appends an operation to ``history.jsonl``. It survives the harness when this returns."""
-        self._journal.write(_line(op))
+        line = memoryview(_line(op))
+        while line:  # A disk that is almost full takes a part.
+            line = line[self._journal.write(line) :]
 
     def save_test(self, test: Test) -> None:
         """Writes ``test.json``."""
@@ -117,12 +119,12 @@ def _line(op: Op) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, AbstractSet):
-        return sorted(value, key=repr)
+        return sorted(value, key=edn.dumps)
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, (bytes, bytearray)):
         return bytes(value).decode(errors="backslashreplace")
-    return str(value)
+    return edn.text(value)
 
 
 def _string_keys(value: Any, outer: tuple[int, ...] = ()) -> Any:
@@ -131,7 +133,8 @@ def _string_keys(value: Any, outer: tuple[int, ...] = ()) -> Any:
     outer = (*outer, id(value))
     if isinstance(value, Mapping):
         return {
-            k if isinstance(k, str) else str(k): _string_keys(v, outer) for k, v in value.items()
+            k if isinstance(k, str) else edn.text(k): _string_keys(v, outer)
+            for k, v in value.items()
         }
     if isinstance(value, (list, tuple, AbstractSet)):
         return [_string_keys(v, outer) for v in value]

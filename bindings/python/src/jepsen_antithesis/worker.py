@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from .client import Client, validate_completion
-from .edn import Keyword
+from .edn import Keyword, text
 from .nemesis import Nemesis
 from .types import NEMESIS, Op, Test, Thread
+from .waiting import seconds_left
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class _ClientHandler(_Handler):
                 if type(error) not in self.warned:
                     self.warned.add(type(error))
                     log.warning("Error opening a client for %s", self.node, exc_info=True)
-                return {**op, "type": "fail", "error": [Keyword("no-client"), str(error)]}
+                return {**op, "type": "fail", "error": [Keyword("no-client"), text(error)]}
         assert client is not None
         return validate_completion(op, client.invoke(self.test, op), _CLIENT_TYPES)
 
@@ -130,7 +130,7 @@ class Worker:
 
     def join(self, deadline: float | None) -> bool:
         """Waits for the thread until `deadline` (`time.monotonic`); whether it ended."""
-        self._thread.join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        self._thread.join(seconds_left(deadline))
         return not self._thread.is_alive()
 
     def _run(self) -> None:
@@ -161,7 +161,7 @@ class Worker:
             return {
                 **op,
                 "type": "info",
-                "error": f"indeterminate: {error}",
+                "error": f"indeterminate: {text(error)}",
                 "exception": describe(error),
             }
 
@@ -174,7 +174,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     link: BaseException | None = error
     while link is not None and len(via) < 16:
         kind = type(link)
-        via.append({"type": f"{kind.__module__}.{kind.__qualname__}", "message": str(link)})
+        via.append({"type": f"{kind.__module__}.{kind.__qualname__}", "message": text(link)})
         link = link.__cause__
     trace = traceback.format_exception(error)
     return {"cause": via[-1]["message"], "via": via, "trace": "".join(trace)}
