@@ -118,7 +118,7 @@
   "Lets go of commands that have waited too long. An operation under way stays
   under way: only its command does not wait for it any longer."
   [{:keys [release-nanos] :as state} now]
-  (let [seconds (quot release-nanos 1000000000)
+  (let [seconds  (.toPlainString (.stripTrailingZeros (BigDecimal/valueOf (long release-nanos) 9)))
         overdue? #(<= (+ % release-nanos) now)]
     (loop [state state]
       (let [[fifo-op since] (peek (:held state))]

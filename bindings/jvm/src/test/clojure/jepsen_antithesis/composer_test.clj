@@ -238,13 +238,14 @@
 ;; What the interpreter must get right
 
 (deftest check-behind-held-ops-test
-  (let [go (promise)]
+  (let [started (atom 0)
+        go      (promise)]
     (with-run [dir run (a-test :client (client (fn [op]
+                                                 (swap! started inc)
                                                  (when (= :main (:f op)) @go)
                                                  (ok op))))]
       (let [ops   (mapv (fn [_] (op! dir)) (range 5))
-            _     (await! #(= 5 (count (fifos dir))))
-            _     (Thread/sleep 100)
+            _     (await! #(= 5 @started))
             held  (mapv (fn [_] (op! dir)) (range 3))
             _     (await! #(= 8 (count (fifos dir))))
             check (check! dir)]
@@ -311,15 +312,15 @@
     (is (= #{:break :read :final} (set (fs (ended run)))))))
 
 (deftest op-release-after-test
-  (let [go (promise)]
-    (with-run [dir run (a-test :op-release-after 0.2
+  (let [started (promise)
+        go      (promise)]
+    (with-run [dir run (a-test :op-release-after 0.5
                                :concurrency 1
-                               :client (client (fn [op] @go (ok op))))]
+                               :client (client (fn [op] (deliver started true) @go (ok op))))]
       (let [running (op! dir)
-            _       (await! #(= 1 (count (fifos dir))))
-            _       (Thread/sleep 50)
+            _       @started
             held    (op! dir)]
-        (is (= 0 (:exit (result running))))
+        (is (= [0 "still running after 0.5 s"] (says (result running))))
         (is (= [0 "not started"] (says (result held))))
         (deliver go true)
         (is (= :ok (:type (op (result (op! dir))))))
@@ -328,15 +329,17 @@
           (is (= [:invoke :ok :invoke :ok :invoke :ok] (map :type history))))))))
 
 (deftest drain-timeout-test
-  (let [never (promise)]
+  (let [started (promise)
+        never   (promise)]
     (with-run [dir run (a-test :drain-timeout 0.3
                                :concurrency 1
                                :client (client (fn [op]
-                                                 (when (= :main (:f op)) @never)
+                                                 (when (= :main (:f op))
+                                                   (deliver started true)
+                                                   @never)
                                                  (ok op))))]
       (let [stuck (op! dir)]
-        (await! #(seq (fifos dir)))
-        (Thread/sleep 50)
+        @started
         (is (= [0 "checked"] (says (result (check! dir)))))
         (is (= {:type :info, :error :drain-timeout}
                (select-keys (op (result stuck)) [:type :error])))
