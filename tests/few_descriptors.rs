@@ -2,12 +2,15 @@
 
 mod common;
 use common::{Control, mkfifos, stat, take, until};
+use jepsen_antithesis::FifoOp;
 use nix::sys::resource::{Resource, setrlimit};
 use std::collections::HashSet;
-use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 const SCRIPTS: usize = 5_000;
+
+/// Processes that read them, one after another.
+const READERS: usize = 25;
 
 #[test]
 fn five_thousand_fifos_need_no_more_than_256_descriptors() {
@@ -37,26 +40,25 @@ fn five_thousand_fifos_need_no_more_than_256_descriptors() {
     for op in early {
         composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
     }
-    // The readers share one process with a limit of its own.
-    let mut readers = Command::new("bash")
-        .args([
-            "-c",
-            "for f in \"$@\"; do IFS= read -r r < $f; [ \"$r\" = $f ] || { echo $f: $r; exit 1; }; done; echo all",
-            "-",
-        ])
-        .args(early.iter().chain(late).map(|op| op.name.to_str().unwrap()))
-        .current_dir(control.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let read = "for f in \"$@\"; do IFS= read -r r < $f; \
+                [ \"$r\" = $f ] || { echo $f: $r; exit 1; }; done; echo all";
+    let share = |ops: &[FifoOp]| {
+        Command::new("bash")
+            .args(["-c", read, "-"])
+            .args(ops.iter().map(|op| op.name.to_str().unwrap()))
+            .current_dir(control.path())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let readers: Vec<Child> = ops.chunks(SCRIPTS.div_ceil(READERS)).map(share).collect();
     for op in late {
         composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
     }
-    let mut said = String::new();
-    let stdout = readers.stdout.as_mut().unwrap();
-    stdout.read_to_string(&mut said).unwrap();
-    assert!(readers.wait().unwrap().success());
-    assert_eq!(said, "all\n");
+    for reader in readers {
+        let output = reader.wait_with_output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "all\n");
+    }
     until("every FIFO is gone", || control.fifos().is_empty());
     assert_eq!(stat(&composer, "fds"), 0);
 }

@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use std::time::Duration;
 
 /// At most so many FIFOs are looked at again at a time.
-const RETRIES_AT_A_TIME: usize = 256;
+const RETRIES_AT_A_TIME: usize = 1024;
 
 /// How long until a FIFO is looked at again, at first, and at the most.
 pub(super) const AGAIN_AT_FIRST: Duration = Duration::from_millis(10);
