@@ -518,6 +518,7 @@ def test_time_limits_begin_with_their_first_operation() -> None:
 def test_no_time_limit() -> None:
     g = gen.limit(3, {"f": "a"})
     assert gen.time_limit(None, g) is g
+    assert gen.time_limit(float("inf"), g) is g
     assert gen.time_limit(0, g) is None
 
 

@@ -327,6 +327,32 @@ def test_a_generator_that_raises_ends_the_test(base: Test) -> None:
     assert not set(threading.enumerate()) - threads
 
 
+def test_an_interrupted_test_does_not_wait_for_what_hangs(
+    base: Test, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hang = threading.Event()
+
+    class Hanging(Client):
+        def open(self, test: Test, node: str) -> Client:
+            if test["concurrency"] == 1:
+                hang.wait(LONG)
+            return self
+
+        def invoke(self, test: Test, op: Op) -> Op:
+            return {**op, "type": "ok"}
+
+    def interrupted(test: Test, ctx: Context) -> None:
+        test["concurrency"] = 1
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(core, "_INTERRUPTED_PATIENCE", 0.1)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        core.run({**base, "client": Hanging(), "generator": interrupted, "concurrency": 2})
+    assert time.monotonic() - began < LONG / 2
+    hang.set()
+
+
 def test_leave_db_running(base: Test) -> None:
     client = Recorder()
     core.run({**base, "client": client, "generator": None, "leave_db_running": True})

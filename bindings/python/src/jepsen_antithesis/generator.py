@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
@@ -942,7 +943,7 @@ class _TimeLimit(_Wrapper):
 def time_limit(dt: float | None, gen: Gen) -> Generator | None:
     """The operations of `gen` for `dt` seconds, counted from its first one; None: without end."""
     lifted = lift(gen)
-    if dt is None:
+    if dt is None or dt == math.inf:
         return lifted
     return None if lifted is None or dt <= 0 else _TimeLimit(_nanos(dt), None, lifted)
 
