@@ -446,7 +446,7 @@ impl Shared {
                     self.turns.timer_expired(&mut desk);
                 }
                 TOKEN_WATCH => self.turns.event_came(&mut desk),
-                id => desk.work.advance(id),
+                id => desk.work.room(id),
             }
         }
         self.turns.after_work(&mut desk);

@@ -2,6 +2,7 @@
 //! are taken, completed and delivered. Nothing here knows of threads, and nothing blocks but opening
 //! and closing.
 
+mod again;
 mod arrivals;
 mod closing;
 mod delivery;
@@ -17,13 +18,13 @@ use crate::protocol::{ALIVE, Kind};
 use crate::stats::Stats;
 use crate::sys::{Fd, FileId};
 use crate::watch::Watch;
+use again::Again;
 use inotify::WatchDescriptor;
 use nix::sys::epoll::Epoll;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::CString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Duration;
 
 /// How far the test has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,6 +86,8 @@ struct Entry {
     stage: Stage,
     /// Whether epoll waits for room in the pipe.
     polled: bool,
+    /// Whether it is to be tried again without an event.
+    again: bool,
 }
 
 enum Stage {
@@ -149,13 +152,7 @@ pub(crate) struct State {
     queue: VecDeque<u64>,
     /// Not held open yet. Worked off when there is time.
     unopened: VecDeque<u64>,
-    /// To be looked at again before long: no event tells when a descriptor can be had, when a script
-    /// opens a FIFO for which the kernel had no watch, or when a copy of our own reader is gone.
-    again: VecDeque<u64>,
-    again_after: Duration,
-    /// Looks since one of them was of use.
-    looks_in_vain: usize,
-    retrying: bool,
+    again: Again,
     awaiting_verdict: Vec<u64>,
     verdict: Option<Reply>,
     next_id: u64,
@@ -197,10 +194,7 @@ impl State {
             ids_by_watch: HashMap::new(),
             queue: VecDeque::new(),
             unopened: VecDeque::new(),
-            again: VecDeque::new(),
-            again_after: opening::AGAIN_AT_FIRST,
-            looks_in_vain: 0,
-            retrying: false,
+            again: Again::new(),
             awaiting_verdict: Vec::new(),
             verdict: None,
             next_id: 1,
@@ -318,6 +312,7 @@ impl State {
             Completion::Abandoned => self.stats.abandoned += 1,
             _ => self.stats.completed += 1,
         }
+        self.use_free_descriptors();
         Ok(completion)
     }
 

@@ -45,6 +45,7 @@ impl State {
                 Event::Gone => self.look_for_directory(),
             }
         }
+        self.use_free_descriptors();
         true
     }
 
@@ -167,6 +168,7 @@ impl State {
             arrived_ns: now,
             stage: Stage::Queued,
             polled: false,
+            again: false,
         };
         self.ids_by_file.insert(stat.file, id);
         self.entries.insert(id, entry);

@@ -1,6 +1,5 @@
 //! How results get to scripts, and how a FIFO ends.
 
-use super::opening::AGAIN_AT_FIRST;
 use super::{Completion, Entry, NOTHING, Output, PIPE_BYTES, Reply, Stage, State};
 use crate::fifo::Written;
 use crate::options::Results;
@@ -67,8 +66,14 @@ impl State {
         Completion::Pending
     }
 
+    /// There is room in a pipe, or its reader is gone.
+    pub(crate) fn room(&mut self, id: u64) {
+        self.advance(id);
+        self.use_free_descriptors();
+    }
+
     /// Goes on with a delivery, if one is going on.
-    pub(crate) fn advance(&mut self, id: u64) {
+    pub(super) fn advance(&mut self, id: u64) {
         let Some(Entry {
             stage: Stage::Sending(reply, sent),
             ..
@@ -171,8 +176,6 @@ impl State {
         }
         if let Some(fd) = entry.fifo.write_end() {
             self.fds -= 1;
-            // Somebody may have waited for a descriptor.
-            self.again_after = AGAIN_AT_FIRST;
             if entry.polled {
                 let _ = self.epoll.delete(&**fd);
             }

@@ -1,16 +1,8 @@
-//! Which FIFOs are held open, and what is tried again because no event calls for it.
+//! Which FIFOs are held open, and who is seen to read them.
 
 use super::State;
 use crate::fifo::Reader;
 use nix::errno::Errno;
-use std::time::Duration;
-
-/// At most so many FIFOs are looked at again at a time.
-const RETRIES_AT_A_TIME: usize = 1024;
-
-/// How long until a FIFO is looked at again, at first, and at the most.
-pub(super) const AGAIN_AT_FIRST: Duration = Duration::from_millis(10);
-const AGAIN_AT_LAST: Duration = Duration::from_secs(1);
 
 impl State {
     /// Holds open what is not held yet, as far as descriptors go, so that scripts can be seen to
@@ -38,7 +30,7 @@ impl State {
         if attached != Err(Errno::ENXIO) {
             return attached;
         }
-        if self.fds >= self.max_fds || self.awaiting >= self.max_fds.div_ceil(2) {
+        if !self.may_await() {
             return Err(Errno::EMFILE);
         }
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -55,6 +47,10 @@ impl State {
         }
         self.look_for_reader(id);
         Ok(())
+    }
+
+    pub(super) fn may_await(&self) -> bool {
+        self.fds < self.max_fds && self.awaiting < self.max_fds.div_ceil(2)
     }
 
     /// The script may have been on its way before the watch was there.
@@ -96,55 +92,6 @@ impl State {
         if let Some(watch) = entry.fifo.opened() {
             self.ids_by_watch.remove(&watch);
             self.watch.unwatch(watch);
-        }
-    }
-
-    /// When [`State::retry`] is due, if it is.
-    pub(crate) fn retry_after(&self) -> Option<Duration> {
-        if !self.late.is_empty() {
-            return Some(AGAIN_AT_FIRST);
-        }
-        (self.rescan || !self.again.is_empty()).then_some(self.again_after)
-    }
-
-    pub(super) fn look_again(&mut self, id: u64) {
-        if self.retrying {
-            self.again.push_back(id);
-        } else {
-            self.again.push_front(id);
-            self.again_after = AGAIN_AT_FIRST;
-        }
-    }
-
-    /// Does what no event calls for, ever more seldom as long as it is in vain.
-    pub(crate) fn retry(&mut self) {
-        self.late.clear();
-        if self.rescan {
-            self.scan();
-        }
-        let before = self.again.len();
-        let looks = before.min(RETRIES_AT_A_TIME);
-        self.retrying = true;
-        for _ in 0..looks {
-            let Some(id) = self.again.pop_front() else {
-                break;
-            };
-            let Some(entry) = self.entries.get(&id) else {
-                continue;
-            };
-            if entry.fifo.is_awaiting() {
-                self.look_for_reader(id);
-            }
-            self.advance(id);
-        }
-        self.retrying = false;
-        self.looks_in_vain += looks;
-        if self.again.len() < before {
-            self.looks_in_vain = 0;
-            self.again_after = AGAIN_AT_FIRST;
-        } else if self.looks_in_vain >= before {
-            self.looks_in_vain = 0;
-            self.again_after = (self.again_after * 2).min(AGAIN_AT_LAST);
         }
     }
 }
