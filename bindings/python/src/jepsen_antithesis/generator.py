@@ -27,6 +27,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, cast, overload
 
@@ -128,25 +129,21 @@ def fill_in(operation: Op, ctx: Context) -> Op | Literal[Pending.PENDING]:
     }
 
 
+@dataclass(slots=True, eq=False)
 class _Once(Generator):
-    __slots__ = ("operation",)
-
-    def __init__(self, operation: Op) -> None:
-        self.operation = operation
+    operation: Op
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         filled = fill_in(self.operation, ctx)
         return (PENDING, self) if filled is PENDING else (filled, None)
 
 
+@dataclass(slots=True, eq=False)
 class _Listed:
     """A place in a list."""
 
-    __slots__ = ("at", "items")
-
-    def __init__(self, items: Sequence[Gen], at: int) -> None:
-        self.items = items
-        self.at = at
+    items: Sequence[Gen]
+    at: int
 
     def pop(self) -> tuple[Gen, _Rest | None] | None:
         following = self.at + 1
@@ -186,12 +183,10 @@ class _Lazy:
 _Rest: TypeAlias = _Listed | _Lazy
 
 
+@dataclass(slots=True, eq=False)
 class _Seq(Generator):
-    __slots__ = ("head", "rest")
-
-    def __init__(self, head: Generator | None, rest: _Rest) -> None:
-        self.head = head
-        self.rest = rest
+    head: Generator | None
+    rest: _Rest
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         head: Generator | None = self.head
@@ -221,12 +216,10 @@ class _Seq(Generator):
 _MAX_EMPTY = 1000
 
 
+@dataclass(slots=True, eq=False)
 class _Fn(Generator):
-    __slots__ = ("f", "wants_context")
-
-    def __init__(self, f: Callable[..., Gen], wants_context: bool) -> None:
-        self.f = f
-        self.wants_context = wants_context
+    f: Callable[..., Gen]
+    wants_context: bool
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         for _ in range(_MAX_EMPTY):
@@ -282,11 +275,9 @@ class _Wrapper(Generator):
 # Checks and errors
 
 
+@dataclass(slots=True, eq=False)
 class _Validate(_Wrapper):
-    __slots__ = ()
-
-    def __init__(self, gen: Generator | None) -> None:
-        self.gen = gen
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Validate(gen)
@@ -346,11 +337,9 @@ def validate(gen: Gen) -> Generator | None:
     return None if lifted is None else _Validate(lifted)
 
 
+@dataclass(slots=True, eq=False)
 class _FriendlyExceptions(_Wrapper):
-    __slots__ = ()
-
-    def __init__(self, gen: Generator | None) -> None:
-        self.gen = gen
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return None if gen is None else _FriendlyExceptions(gen)
@@ -367,7 +356,8 @@ class _FriendlyExceptions(_Wrapper):
 
     def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
         try:
-            return super().update(test, ctx, event)
+            # Not super(), which does not know the class that dataclass makes for the slots.
+            return _Wrapper.update(self, test, ctx, event)
         except (Exception, SystemExit) as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was told of an event.\n"
@@ -384,13 +374,11 @@ def friendly_exceptions(gen: Gen) -> Generator | None:
 # Changing operations
 
 
+@dataclass(slots=True, eq=False)
 class _Map(_Wrapper):
-    __slots__ = ("f", "wants_context")
-
-    def __init__(self, f: Callable[..., Op], wants_context: bool, gen: Generator | None) -> None:
-        self.f = f
-        self.wants_context = wants_context
-        self.gen = gen
+    f: Callable[..., Op]
+    wants_context: bool
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Map(self.f, self.wants_context, gen)
@@ -418,12 +406,10 @@ def f_map(names: dict[Any, Any], gen: Gen) -> Generator | None:
     return map(lambda o: {**o, "f": names.get(o["f"])}, gen)
 
 
+@dataclass(slots=True, eq=False)
 class _Filter(_Wrapper):
-    __slots__ = ("f",)
-
-    def __init__(self, f: Callable[[Op], object], gen: Generator | None) -> None:
-        self.f = f
-        self.gen = gen
+    f: Callable[[Op], object]
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Filter(self.f, gen)
@@ -449,12 +435,10 @@ def filter(f: Callable[[Op], object], gen: Gen) -> Generator | None:
 # How many
 
 
+@dataclass(slots=True, eq=False)
 class _Limit(_Wrapper):
-    __slots__ = ("remaining",)
-
-    def __init__(self, remaining: int, gen: Generator | None) -> None:
-        self.remaining = remaining
-        self.gen = gen
+    remaining: int
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Limit(self.remaining, gen)
@@ -478,12 +462,10 @@ def once(gen: Gen) -> Generator | None:
     return limit(1, gen)
 
 
+@dataclass(slots=True, eq=False)
 class _Repeat(_Wrapper):
-    __slots__ = ("remaining",)
-
-    def __init__(self, remaining: int | None, gen: Generator | None) -> None:
-        self.remaining = remaining
-        self.gen = gen
+    remaining: int | None
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Repeat(self.remaining, gen)
@@ -514,13 +496,11 @@ def repeat(*args: Any) -> Generator | None:
     return None if lifted is None else _Repeat(remaining, lifted)
 
 
+@dataclass(slots=True, eq=False)
 class _Cycle(_Wrapper):
-    __slots__ = ("original", "remaining")
-
-    def __init__(self, remaining: int | None, original: Generator, gen: Generator | None) -> None:
-        self.remaining = remaining
-        self.original = original
-        self.gen = gen
+    remaining: int | None
+    original: Generator
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Cycle(self.remaining, self.original, gen)
@@ -555,12 +535,10 @@ def cycle(*args: Any) -> Generator | None:
 # Which
 
 
+@dataclass(slots=True, eq=False)
 class _Mix(Generator):
-    __slots__ = ("at", "gens")
-
-    def __init__(self, at: int, gens: tuple[Generator, ...]) -> None:
-        self.at = at
-        self.gens = gens
+    at: int
+    gens: tuple[Generator, ...]
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         at, gens = self.at, self.gens
@@ -588,11 +566,9 @@ def mix(gens: Iterable[Gen]) -> Generator | None:
     return _Mix(_some_index(lifted), lifted) if lifted else None
 
 
+@dataclass(slots=True, eq=False)
 class _Any(Generator):
-    __slots__ = ("gens",)
-
-    def __init__(self, gens: tuple[Generator | None, ...]) -> None:
-        self.gens = gens
+    gens: tuple[Generator | None, ...]
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         best: _Candidate | None = None
@@ -639,12 +615,10 @@ def any(*gens: Gen) -> Generator | None:
     return _Any(lifted)
 
 
+@dataclass(slots=True, eq=False)
 class _FlipFlop(Generator):
-    __slots__ = ("at", "gens")
-
-    def __init__(self, gens: tuple[Generator | None, ...], at: int) -> None:
-        self.gens = gens
-        self.at = at
+    gens: tuple[Generator | None, ...]
+    at: int
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         gen = self.gens[self.at]
@@ -664,18 +638,11 @@ def flip_flop(a: Gen, b: Gen) -> Generator:
 # Who
 
 
+@dataclass(slots=True, eq=False)
 class _OnThreads(_Wrapper):
-    __slots__ = ("accepts", "narrow")
-
-    def __init__(
-        self,
-        accepts: Callable[[Thread], object],
-        narrow: ThreadFilter,
-        gen: Generator | None,
-    ) -> None:
-        self.accepts = accepts
-        self.narrow = narrow
-        self.gen = gen
+    accepts: Callable[[Thread], object]
+    narrow: ThreadFilter
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _OnThreads(self.accepts, self.narrow, gen)
@@ -688,7 +655,7 @@ class _OnThreads(_Wrapper):
         thread = ctx.process_to_thread(event["process"])
         if thread is None or not self.accepts(thread):
             return self
-        return super().update(test, self.narrow(ctx), event)
+        return _Wrapper.update(self, test, self.narrow(ctx), event)
 
 
 def on_threads(
@@ -713,19 +680,11 @@ def nemesis(nemesis_gen: Gen, client_gen: Gen = None) -> Generator | None:
     return mine if client_gen is None else any(mine, clients(client_gen))
 
 
+@dataclass(slots=True, eq=False)
 class _EachThread(Generator):
-    __slots__ = ("filters", "fresh", "gens")
-
-    def __init__(
-        self,
-        fresh: Generator,
-        filters: dict[Thread, ThreadFilter],
-        gens: dict[Thread, Generator | None],
-    ) -> None:
-        self.fresh = fresh
-        # Shared by all states of this generator, and only ever added to.
-        self.filters = filters
-        self.gens = gens
+    fresh: Generator
+    filters: dict[Thread, ThreadFilter]
+    gens: dict[Thread, Generator | None]
 
     def _narrow(self, ctx: Context, thread: Thread) -> Context:
         if thread not in self.filters:
@@ -759,16 +718,10 @@ def each_thread(gen: Gen) -> Generator | None:
     return None if lifted is None else _EachThread(lifted, {}, {})
 
 
+@dataclass(slots=True, eq=False)
 class _Reserve(Generator):
-    __slots__ = ("gens", "ranges")
-
-    def __init__(
-        self,
-        ranges: tuple[tuple[Callable[[Thread], object], ThreadFilter, int | None], ...],
-        gens: tuple[Generator | None, ...],
-    ) -> None:
-        self.ranges = ranges
-        self.gens = gens
+    ranges: tuple[tuple[Callable[[Thread], object], ThreadFilter, int | None], ...]
+    gens: tuple[Generator | None, ...]
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         best: _Candidate | None = None
@@ -815,12 +768,10 @@ def reserve(*args: Any) -> Generator:
     return _Reserve(tuple(ranges), tuple(lift(g) for g in (*pairs[1::2], default)))
 
 
+@dataclass(slots=True, eq=False)
 class _ConcurrencyLimit(_Wrapper):
-    __slots__ = ("n",)
-
-    def __init__(self, n: int, gen: Generator | None) -> None:
-        self.n = n
-        self.gen = gen
+    n: int
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _ConcurrencyLimit(self.n, gen)
@@ -845,13 +796,11 @@ def _nanos(seconds: float) -> int:
     return int(seconds * 1_000_000_000)
 
 
+@dataclass(slots=True, eq=False)
 class _Stagger(_Wrapper):
-    __slots__ = ("dt", "next_time")
-
-    def __init__(self, dt: int, next_time: int | None, gen: Generator | None) -> None:
-        self.dt = dt
-        self.next_time = next_time
-        self.gen = gen
+    dt: int
+    next_time: int | None
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Stagger(self.dt, self.next_time, gen)
@@ -878,13 +827,11 @@ def stagger(dt: float, gen: Gen) -> Generator | None:
     return None if lifted is None else _Stagger(_nanos(2 * dt), None, lifted)
 
 
+@dataclass(slots=True, eq=False)
 class _Delay(_Wrapper):
-    __slots__ = ("dt", "next_time")
-
-    def __init__(self, dt: int, next_time: int | None, gen: Generator | None) -> None:
-        self.dt = dt
-        self.next_time = next_time
-        self.gen = gen
+    dt: int
+    next_time: int | None
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Delay(self.dt, self.next_time, gen)
@@ -916,13 +863,11 @@ def log(message: Any) -> Op:
     return {"type": "log", "value": message}
 
 
+@dataclass(slots=True, eq=False)
 class _TimeLimit(_Wrapper):
-    __slots__ = ("cutoff", "limit")
-
-    def __init__(self, limit: int, cutoff: int | None, gen: Generator | None) -> None:
-        self.limit = limit
-        self.cutoff = cutoff
-        self.gen = gen
+    limit: int
+    cutoff: int | None
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _TimeLimit(self.limit, self.cutoff, gen)
@@ -948,11 +893,9 @@ def time_limit(dt: float | None, gen: Gen) -> Generator | None:
     return None if lifted is None or dt <= 0 else _TimeLimit(_nanos(dt), None, lifted)
 
 
+@dataclass(slots=True, eq=False)
 class _Synchronize(_Wrapper):
-    __slots__ = ()
-
-    def __init__(self, gen: Generator | None) -> None:
-        self.gen = gen
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _Synchronize(gen)
@@ -991,13 +934,11 @@ def concat(*gens: Gen) -> Generator | None:
     return lift(_lift_all(gens))
 
 
+@dataclass(slots=True, eq=False)
 class _UntilOk(_Wrapper):
-    __slots__ = ("active", "done")
-
-    def __init__(self, gen: Generator | None, done: bool, active: frozenset[Any]) -> None:
-        self.gen = gen
-        self.done = done
-        self.active = active
+    gen: Generator | None
+    done: bool
+    active: frozenset[Any]
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _UntilOk(gen, self.done, self.active)
@@ -1047,11 +988,9 @@ class MainPhase:
         """Set by `main_gen` when it has no more."""
 
 
+@dataclass(slots=True, eq=False)
 class _MainGen(_Wrapper):
-    __slots__ = ()
-
-    def __init__(self, gen: Generator | None) -> None:
-        self.gen = gen
+    gen: Generator | None
 
     def around(self, gen: Generator | None) -> Generator | None:
         return _MainGen(gen)
