@@ -1,0 +1,75 @@
+"""Changes operations, or leaves some out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..context import Context
+from ..types import Op, Test
+from .lifting import lift
+from .protocol import PENDING, Gen, Generator, Step
+from .wrapper import Wrapper
+
+
+@dataclass(slots=True, eq=False)
+class _Map(Wrapper):
+    f: Callable[..., Op]
+    wants_context: bool
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _Map(self.f, self.wants_context, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        step = self.inner(test, ctx)
+        if step is None:
+            return None
+        operation = step[0]
+        if operation is not PENDING:
+            operation = self.f(operation, test, ctx) if self.wants_context else self.f(operation)
+        return operation, self.around(step[1])
+
+
+def map(f: Callable[..., Op], gen: Gen) -> Generator | None:
+    """Passes every operation through ``f(op)``, or ``f(op, test, ctx)``."""
+    lifted = lift(gen)
+    if lifted is None:
+        return None
+    return _Map(f, len(inspect.signature(f).parameters) >= 3, lifted)
+
+
+def f_map(names: dict[Any, Any], gen: Gen) -> Generator | None:
+    """Renames the operations' ``f``; for the generators of composed nemeses."""
+    return map(lambda o: {**o, "f": names.get(o["f"])}, gen)
+
+
+@dataclass(slots=True, eq=False)
+class _Filter(Wrapper):
+    f: Callable[[Op], object]
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _Filter(self.f, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        gen = self.gen
+        while gen is not None:
+            step = gen.op(test, ctx)
+            if step is None:
+                return None
+            if step[0] is PENDING or self.f(step[0]):
+                return step[0], self.around(step[1])
+            gen = step[1]
+        return None
+
+
+def filter(f: Callable[[Op], object], gen: Gen) -> Generator | None:
+    """Only the operations that satisfy `f`."""
+    lifted = lift(gen)
+    return None if lifted is None else _Filter(f, lifted)
+
+
+# How many

@@ -1,0 +1,168 @@
+"""What stands for a generator: dicts, sequences, iterators and functions."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from ..context import Context
+from ..types import Op, Test
+from .protocol import PENDING, Gen, Generator, GeneratorError, Step, fill_in
+
+
+def op(gen: Gen, test: Test, ctx: Context) -> Step | None:
+    """Asks anything that lifts itself for an operation; see `Generator.op`."""
+    lifted = lift(gen)
+    return None if lifted is None else lifted.op(test, ctx)
+
+
+def update(gen: Gen, test: Test, ctx: Context, event: Op) -> Generator | None:
+    """Tells anything that lifts itself of an event; see `Generator.update`."""
+    lifted = lift(gen)
+    return None if lifted is None else lifted.update(test, ctx, event)
+
+
+def lift(gen: Gen) -> Generator | None:
+    """Makes a generator of whatever stands for one; TypeError for what does not."""
+    if gen is None or isinstance(gen, Generator):
+        return gen
+    if isinstance(gen, dict):
+        return _Once(gen)
+    if isinstance(gen, (list, tuple)):
+        return _Seq(None, Listed(gen, 0)) if gen else None
+    if callable(gen):
+        return _Fn(gen, _wants_context(gen))
+    # The elements of a string are strings again, without end.
+    if isinstance(gen, Iterable) and not isinstance(gen, (str, bytes)):
+        return _Seq(None, _Lazy(iter(gen)))
+    raise TypeError(
+        f"{gen!r} cannot be used as a generator. Use None, a dict, a list, an iterator, a "
+        "function of (test, ctx) or of nothing, or an object with op and update."
+    )
+
+
+@dataclass(slots=True, eq=False)
+class _Once(Generator):
+    operation: Op
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        filled = fill_in(self.operation, ctx)
+        return (PENDING, self) if filled is PENDING else (filled, None)
+
+
+@dataclass(slots=True, eq=False)
+class Listed:
+    """A place in a list."""
+
+    items: Sequence[Gen]
+    at: int
+
+    def pop(self) -> tuple[Gen, _Rest | None] | None:
+        following = self.at + 1
+        rest = Listed(self.items, following) if following < len(self.items) else None
+        return self.items[self.at], rest
+
+    def __repr__(self) -> str:
+        return repr(self.items[self.at :])
+
+
+class _Lazy:
+    """A place in an iterator, which is asked once for each element and only when it is needed.
+
+    Whoever holds a place can go on from it again; elements that no place comes before any more
+    are freed.
+    """
+
+    __slots__ = ("_iterator", "_popped")
+
+    def __init__(self, iterator: Iterator[Gen]) -> None:
+        self._iterator: Iterator[Gen] | None = iterator
+        self._popped: tuple[Gen, _Rest] | None = None
+
+    def pop(self) -> tuple[Gen, _Rest] | None:
+        if self._iterator is not None:
+            for item in self._iterator:
+                # Lifted here, so that an element that is an iterator itself is taken once too.
+                self._popped = (lift(item), _Lazy(self._iterator))
+                break
+            self._iterator = None
+        return self._popped
+
+    def __repr__(self) -> str:
+        return "…"
+
+
+_Rest: TypeAlias = Listed | _Lazy
+
+
+@dataclass(slots=True, eq=False)
+class _Seq(Generator):
+    head: Generator | None
+    rest: _Rest
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        head: Generator | None = self.head
+        rest: _Rest | None = self.rest
+        while True:
+            step = None if head is None else head.op(test, ctx)
+            if step is not None:
+                return step if rest is None else (step[0], _Seq(step[1], rest))
+            popped = None if rest is None else rest.pop()
+            if popped is None:
+                return None
+            head, rest = lift(popped[0]), popped[1]
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        head: Generator | None = self.head
+        rest: _Rest | None = self.rest
+        if head is None and isinstance(rest, Listed):
+            first, rest = cast("tuple[Gen, _Rest | None]", rest.pop())
+            head = lift(first)
+        if head is None:
+            return self
+        head = head.update(test, ctx, event)
+        return head if rest is None else _Seq(head, rest)
+
+
+# How often in a row a function may return a generator that is exhausted from the start.
+_MAX_EMPTY = 1000
+
+
+@dataclass(slots=True, eq=False)
+class _Fn(Generator):
+    f: Callable[..., Gen]
+    wants_context: bool
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        for _ in range(_MAX_EMPTY):
+            made = self.f(test, ctx) if self.wants_context else self.f()
+            if made is None:
+                return None
+            lifted = lift(made)
+            step = None if lifted is None else lifted.op(test, ctx)
+            if step is not None:
+                following = step[1]
+                return step[0], self if following is None else _Seq(following, Listed([self], 0))
+        raise GeneratorError(
+            f"{self.f!r} returned {_MAX_EMPTY} generators in a row that have no operation. To say "
+            "that there is no more to do, return None."
+        )
+
+
+def _wants_context(f: Callable[..., Gen]) -> bool:
+    parameters = inspect.signature(f).parameters.values()
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if required == 0 and not variadic:
+        # What has a default is the function's own: ``lambda i=i, j=j: …``.
+        return False
+    if required <= 2 and (variadic or len(positional) >= 2):
+        return True
+    raise TypeError(f"A function used as a generator takes (test, ctx) or nothing; {f!r} does not.")
+
+
+def lift_all(gens: Iterable[Gen]) -> tuple[Generator, ...]:
+    return tuple(lifted for lifted in (lift(gen) for gen in gens) if lifted is not None)

@@ -1,0 +1,115 @@
+"""When: delays, rates and limits of time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ..context import Context
+from ..rand import rng
+from ..types import Op, Test
+from .lifting import lift
+from .protocol import PENDING, Gen, Generator, Step
+from .wrapper import Wrapper
+
+
+def _nanos(seconds: float) -> int:
+    return int(seconds * 1_000_000_000)
+
+
+@dataclass(slots=True, eq=False)
+class _Stagger(Wrapper):
+    dt: int
+    next_time: int | None
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _Stagger(self.dt, self.next_time, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        step = self.inner(test, ctx)
+        if step is None:
+            return None
+        operation, gen = step
+        if operation is PENDING:
+            return PENDING, self.around(gen)
+        due = ctx.time if self.next_time is None else self.next_time
+        if operation["time"] < due:
+            operation = {**operation, "time": due}
+        gap = int(rng.random() * self.dt)
+        return operation, _Stagger(self.dt, operation["time"] + gap, gen)
+
+
+def stagger(dt: float, gen: Gen) -> Generator | None:
+    """Operations about every `dt` seconds: the gaps are uniform between 0 and 2 `dt`, over all
+    threads together.
+    """
+    lifted = lift(gen)
+    return None if lifted is None else _Stagger(_nanos(2 * dt), None, lifted)
+
+
+@dataclass(slots=True, eq=False)
+class _Delay(Wrapper):
+    dt: int
+    next_time: int | None
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _Delay(self.dt, self.next_time, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        step = self.inner(test, ctx)
+        if step is None:
+            return None
+        operation, gen = step
+        if operation is PENDING:
+            return PENDING, self.around(gen)
+        if self.next_time is not None and operation["time"] < self.next_time:
+            operation = {**operation, "time": self.next_time}
+        return operation, _Delay(self.dt, operation["time"] + self.dt, gen)
+
+
+def delay(dt: float, gen: Gen) -> Generator:
+    """Operations `dt` seconds apart, over all threads together; sooner when they are late."""
+    return _Delay(_nanos(dt), None, lift(gen))
+
+
+def sleep(dt: float) -> Op:
+    """One operation that keeps its process idle for `dt` seconds; not in the history."""
+    return {"type": "sleep", "value": dt}
+
+
+def log(message: Any) -> Op:
+    """One operation that logs `message`; not in the history."""
+    return {"type": "log", "value": message}
+
+
+@dataclass(slots=True, eq=False)
+class _TimeLimit(Wrapper):
+    limit: int
+    cutoff: int | None
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _TimeLimit(self.limit, self.cutoff, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        step = self.inner(test, ctx)
+        if step is None:
+            return None
+        operation, gen = step
+        if operation is PENDING:
+            return PENDING, self.around(gen)
+        cutoff = operation["time"] + self.limit if self.cutoff is None else self.cutoff
+        if operation["time"] >= cutoff:
+            return None
+        return operation, _TimeLimit(self.limit, cutoff, gen)
+
+
+def time_limit(dt: float | None, gen: Gen) -> Generator | None:
+    """The operations of `gen` for `dt` seconds, counted from its first one; None: without end."""
+    lifted = lift(gen)
+    if dt is None or dt == math.inf:
+        return lifted
+    return None if lifted is None or dt <= 0 else _TimeLimit(_nanos(dt), None, lifted)
