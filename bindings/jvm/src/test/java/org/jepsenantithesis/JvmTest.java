@@ -70,6 +70,7 @@ class JvmTest {
             Harness.class.getName(),
             tmp.toString(),
             how);
+    List<Script> scripts = new ArrayList<>();
     try {
       BufferedReader out =
           new BufferedReader(
@@ -79,7 +80,6 @@ class JvmTest {
         assertTrue(harness.isAlive());
         Thread.onSpinWait();
       }
-      List<Script> scripts = new ArrayList<>();
       for (int i = 0; i < 3; i++) {
         scripts.add(Script.start(tmp, "op-" + i));
       }
@@ -102,6 +102,7 @@ class JvmTest {
           harness.waitFor());
     } finally {
       harness.destroyForcibly();
+      scripts.forEach(Script::close);
     }
   }
 
