@@ -19,14 +19,28 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, fchmod};
 use std::ffi::CString;
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 pub(crate) struct Fifo {
     pub(crate) name: CString,
     pub(crate) file: FileId,
     end: End,
-    /// A copy of our own reader may be open.
-    own_reader: bool,
+    own_reader: OwnReader,
 }
+
+/// What is known of the reader of our own that let the write end open.
+#[derive(Clone, Copy)]
+enum OwnReader {
+    Gone,
+    /// A copy may be open.
+    Open,
+    /// No copy was open any more at that time; but one that is closed loses its lock a moment
+    /// before it stops to be a reader.
+    Closed(Instant),
+}
+
+/// Ample for that moment.
+const CLOSING: Duration = Duration::from_millis(10);
 
 enum End {
     /// Not opened yet: there was no reader when it was tried, or no descriptor to spare.
@@ -69,7 +83,7 @@ impl Fifo {
             name,
             file,
             end: End::Unopened,
-            own_reader: false,
+            own_reader: OwnReader::Gone,
         }
     }
 
@@ -124,7 +138,8 @@ impl Fifo {
             self.end = End::Lost;
             return Ok(None);
         };
-        self.own_reader = sys::try_lock(reader.as_fd(), Lock::Shared).is_ok();
+        let _ = sys::try_lock(reader.as_fd(), Lock::Shared);
+        self.own_reader = OwnReader::Open;
         drop(reader);
         // Watched only now, so that every open that is reported is the script's.
         let opened = watch.watch_open(&writer).ok();
@@ -158,8 +173,7 @@ impl Fifo {
 
     /// Whether somebody reads the FIFO that is held open for its script.
     pub(crate) fn reader(&mut self) -> Reader {
-        // In this order: when no copy of our own reader is left, none comes back.
-        let unclear = self.has_own_reader();
+        let unclear = self.may_have_own_reader();
         match self.write_end() {
             Some(fd) if !sys::has_no_reader(fd.as_fd()) => {
                 if unclear {
@@ -172,12 +186,22 @@ impl Fifo {
         }
     }
 
-    fn has_own_reader(&mut self) -> bool {
-        if self.own_reader {
-            let lock = |fd: &Fd| sys::try_lock(fd.as_fd(), Lock::Exclusive);
-            self.own_reader = self.write_end().map(lock) == Some(Ok(false));
-        }
-        self.own_reader
+    fn may_have_own_reader(&mut self) -> bool {
+        let (OwnReader::Open | OwnReader::Closed(_), Some(fd)) =
+            (self.own_reader, self.write_end())
+        else {
+            return false;
+        };
+        // In this order: when no copy is open, none comes back.
+        let copy_is_open = sys::try_lock(fd.as_fd(), Lock::Exclusive) == Ok(false);
+        self.own_reader = match self.own_reader {
+            _ if copy_is_open => OwnReader::Open,
+            _ if sys::has_no_reader(fd.as_fd()) => OwnReader::Gone,
+            OwnReader::Closed(at) if at.elapsed() >= CLOSING => OwnReader::Gone,
+            OwnReader::Closed(at) => OwnReader::Closed(at),
+            _ => OwnReader::Closed(Instant::now()),
+        };
+        !matches!(self.own_reader, OwnReader::Gone)
     }
 
     /// Whether the script is known to be gone.
@@ -191,7 +215,7 @@ impl Fifo {
 
     /// Writes as much as fits, without blocking.
     pub(crate) fn write(&mut self, data: &[u8]) -> Written {
-        let unclear = self.has_own_reader();
+        let unclear = self.may_have_own_reader();
         let fd = match &self.end {
             End::Unopened => return Written::NotNow,
             End::Awaiting(..) => return Written::NotOpened,

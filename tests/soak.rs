@@ -86,7 +86,7 @@ fn client(command: &mut Command, name: &str, kill_after: Option<Duration>) -> bo
         .unwrap();
     let group = Pid::from_raw(child.id() as i32);
     let mut stdout = child.stdout.take().unwrap();
-    std::thread::scope(|scope| {
+    let output = std::thread::scope(|scope| {
         let (ended, end) = mpsc::channel::<()>();
         scope.spawn(move || {
             if let Some(delay) = kill_after {
@@ -101,23 +101,17 @@ fn client(command: &mut Command, name: &str, kill_after: Option<Duration>) -> bo
         stdout.read_to_end(&mut output).unwrap();
         // Not before the killer is done: a process group that was waited for may be another's.
         drop(ended);
-        let expected = result_of(name);
-        if kill_after.is_none() && output != expected {
-            eprintln!("STATUS {name} {:?}", child.wait());
-        }
-        if kill_after.is_none() {
-            assert!(
-                output == expected,
-                "{name}: {} of {} bytes",
-                output.len(),
-                expected.len()
-            );
-        } else {
-            assert!(expected.starts_with(&output), "{name}: another's result");
-        }
+        output
     });
     let status = child.wait().unwrap();
-    assert!(status.success() || kill_after.is_some(), "{name}: {status}");
+    let expected = result_of(name);
+    if kill_after.is_none() {
+        let (length, wanted) = (output.len(), expected.len());
+        let whole = status.success() && output == expected;
+        assert!(whole, "{name}: {status}, {length} of {wanted} bytes");
+    } else {
+        assert!(expected.starts_with(&output), "{name}: another's result");
+    }
     kill_after.is_some()
 }
 
