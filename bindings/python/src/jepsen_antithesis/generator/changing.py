@@ -70,6 +70,3 @@ def filter(f: Callable[[Op], object], gen: Gen) -> Generator | None:
     """Only the operations that satisfy `f`."""
     lifted = lift(gen)
     return None if lifted is None else _Filter(f, lifted)
-
-
-# How many

@@ -106,6 +106,3 @@ def friendly_exceptions(gen: Gen) -> Generator | None:
     """Adds the generator, the context and the event to whatever `gen` raises."""
     lifted = lift(gen)
     return None if lifted is None else _FriendlyExceptions(lifted)
-
-
-# Changing operations

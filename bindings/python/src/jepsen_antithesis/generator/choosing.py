@@ -111,6 +111,3 @@ class _FlipFlop(Generator):
 def flip_flop(a: Gen, b: Gen) -> Generator:
     """An operation of `a`, one of `b`, one of `a`, … until one of them is exhausted."""
     return _FlipFlop((lift(a), lift(b)), 0)
-
-
-# Who

@@ -107,6 +107,3 @@ def cycle(*args: Any) -> Generator | None:
     if lifted is None or (remaining is not None and remaining <= 0):
         return None
     return _Cycle(remaining, lifted, lifted)
-
-
-# Which

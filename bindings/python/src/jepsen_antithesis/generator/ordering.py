@@ -84,6 +84,3 @@ def until_ok(gen: Gen) -> Generator | None:
     """The operations of `gen` until one of them succeeds."""
     lifted = lift(gen)
     return None if lifted is None else _UntilOk(lifted, False, frozenset())
-
-
-# The main phase

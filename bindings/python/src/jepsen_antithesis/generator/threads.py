@@ -163,6 +163,3 @@ def concurrency_limit(n: int, gen: Gen) -> Generator | None:
     """At most `n` operations of `gen` at a time."""
     lifted = lift(gen)
     return None if lifted is None or n <= 0 else _ConcurrencyLimit(n, lifted)
-
-
-# When
