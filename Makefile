@@ -21,7 +21,7 @@ COMMAND := $(RELEASE)/jepsen-composer
 STATIC := -C target-feature=+crt-static -C relocation-model=static
 VENV := .venv/bin
 
-.PHONY: all lib command demo test test-rust test-static-command test-install test-python \
+.PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
 	test-jvm test-jepsen install bench soak header clean
 
 all: lib command
@@ -40,12 +40,16 @@ command:
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-static-command test-install test-python test-jvm
+test: test-rust test-model test-static-command test-install test-python test-jvm
 
 # The library first: the tests of C programs link to it.
 test-rust: all
 	$(CARGO) build --locked --lib
 	$(CARGO) test --locked --no-fail-fast
+
+# Who watches and who sleeps, in every interleaving of a few threads.
+test-model:
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --lib leader_followers
 
 test-static-command: all
 	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --test command --test install
