@@ -98,6 +98,24 @@ fn a_wake_is_told_once() {
 }
 
 #[test]
+fn a_wake_needs_no_operation() {
+    check(2, 2, |model| {
+        let consumers = [1, 2].map(|_| {
+            model.spawn(|model| {
+                assert!(matches!(model.next(), Ok(Next::Woken)));
+                model.turns.wake();
+            })
+        });
+        model.turns.wake();
+        consumers.map(|c| c.join().unwrap());
+        let look = || model.turns.next(Some(Duration::ZERO));
+        assert!(matches!(look(), Ok(Next::Woken)));
+        assert!(matches!(look(), Ok(Next::Timeout)));
+        model.assert_idle();
+    });
+}
+
+#[test]
 fn wakes_before_one_is_told_are_one() {
     check(2, 2, |model| {
         model.turns.wake();
@@ -169,8 +187,7 @@ fn the_thread_stands_in() {
         model.arrive(1);
         model.arrive(2);
         assert_eq!(consumer.join().unwrap(), 1);
-        let kernel = &model.turns.kernel;
-        kernel.wait_until(|facts| facts.events.is_empty().then_some(()));
+        model.wait_until_drained();
         assert_eq!(op_of(model.next()), 2);
         model.assert_idle();
     });
@@ -184,8 +201,19 @@ fn the_thread_stands_in_after_a_look() {
         let looked = looker.join().unwrap();
         assert!(matches!(looked, Ok(Next::Timeout)));
         model.arrive(1);
-        let kernel = &model.turns.kernel;
-        kernel.wait_until(|facts| facts.events.is_empty().then_some(()));
+        model.wait_until_drained();
+        assert_eq!(op_of(model.next()), 1);
+    });
+}
+
+#[test]
+fn the_thread_stands_in_after_a_wake() {
+    check_with_timer(true, 3, 1, |model| {
+        let consumer = model.spawn(|model| assert!(matches!(model.next(), Ok(Next::Woken))));
+        model.turns.wake();
+        consumer.join().unwrap();
+        model.arrive(1);
+        model.wait_until_drained();
         assert_eq!(op_of(model.next()), 1);
     });
 }
@@ -210,6 +238,27 @@ fn the_descriptor_calls() {
         model.arrive(1);
         model.arrive(2);
         assert_eq!(sorted(pollers.map(|p| p.join().unwrap())), [1, 2]);
+        model.assert_idle();
+    });
+}
+
+#[test]
+fn the_descriptor_calls_for_an_operation_found_before() {
+    check(2, 2, |model| {
+        model.arrive(1);
+        model.wait_until_drained();
+        model.turns.begin_polling(&mut model.lock());
+        assert_eq!(op_of(model.poll_for_next()), 1);
+        model.assert_idle();
+    });
+}
+
+#[test]
+fn the_descriptor_calls_for_a_wake_made_before() {
+    check(2, 2, |model| {
+        model.turns.wake();
+        model.turns.begin_polling(&mut model.lock());
+        assert!(matches!(model.poll_for_next(), Ok(Next::Woken)));
         model.assert_idle();
     });
 }

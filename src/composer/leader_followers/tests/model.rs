@@ -21,7 +21,7 @@ pub(super) const HOUR: Duration = Duration::from_secs(3600);
 pub(super) struct ModelKernel(Arc<(Mutex<Facts>, loom::sync::Condvar)>);
 
 pub(super) struct Facts {
-    pub(super) events: VecDeque<u64>,
+    events: VecDeque<u64>,
     pub(super) bell: bool,
     /// The timer runs.
     timer: bool,
@@ -60,7 +60,7 @@ impl ModelKernel {
         self.0.1.notify_all();
     }
 
-    pub(super) fn wait_until<T>(&self, look: impl Fn(&Facts) -> Option<T>) -> T {
+    fn wait_until<T>(&self, look: impl Fn(&Facts) -> Option<T>) -> T {
         let mut facts = self.facts();
         loop {
             if let Some(found) = look(&facts) {
@@ -213,6 +213,12 @@ impl Model {
 
     pub(super) fn arrive(&self, id: u64) {
         self.turns.kernel.change(|facts| facts.events.push_back(id));
+    }
+
+    /// Until somebody has taken the kernel's events.
+    pub(super) fn wait_until_drained(&self) {
+        let kernel = &self.turns.kernel;
+        kernel.wait_until(|facts| facts.events.is_empty().then_some(()));
     }
 
     pub(super) fn next(&self) -> Result<Next, Error> {
