@@ -29,7 +29,7 @@
 // fork. A child gets JEP_ERR_FORKED from every call but jep_free, jep_phase, jep_dir and those
 // without a handle; jep_free does nothing. The library's descriptors are closed in the child by a
 // pthread_atfork handler, so that it keeps no script and no lock waiting. All descriptors are
-// close-on-exec.
+// close-on-exec. A signal handler that may interrupt a call of the library must not fork.
 //
 // Signals. SIGPIPE never reaches the program, no disposition is changed, and no call fails with
 // EINTR. Only jep_phase, jep_strerror, jep_version and jep_abi_version may be called from a handler.
