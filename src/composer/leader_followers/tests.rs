@@ -107,7 +107,9 @@ fn a_wake_needs_no_operation() {
             })
         });
         model.turns.wake();
-        consumers.map(|c| c.join().unwrap());
+        for consumer in consumers {
+            consumer.join().unwrap();
+        }
         let look = || model.turns.next(Some(Duration::ZERO));
         assert!(matches!(look(), Ok(Next::Woken)));
         assert!(matches!(look(), Ok(Next::Timeout)));
