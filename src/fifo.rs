@@ -32,8 +32,8 @@ pub(crate) struct Fifo {
 #[derive(Clone, Copy)]
 enum OwnReader {
     Gone,
-    /// A copy may be open.
-    Open,
+    /// A copy may be open. Our own was opened at that time.
+    Open(Instant),
     /// No copy was open any more at that time; but one that is closed loses its lock a moment
     /// before it stops to be a reader.
     Closed(Instant),
@@ -41,6 +41,9 @@ enum OwnReader {
 
 /// Ample for that moment.
 const CLOSING: Duration = Duration::from_millis(10);
+
+/// No process gets from being started to the closing of its copies in so short a time.
+const STARTING: Duration = Duration::from_micros(30);
 
 enum End {
     /// Not opened yet: there was no reader when it was tried, or no descriptor to spare.
@@ -134,12 +137,12 @@ impl Fifo {
             Err(errno) if is_passing(errno) => Err(errno),
             opened => Ok(opened.ok().flatten()),
         };
+        self.own_reader = OwnReader::Open(Instant::now());
         let (Some(reader), Some(writer)) = (open(OFlag::O_RDONLY)?, open(OFlag::O_WRONLY)?) else {
             self.end = End::Lost;
             return Ok(None);
         };
         let _ = sys::try_lock(reader.as_fd(), Lock::Shared);
-        self.own_reader = OwnReader::Open;
         drop(reader);
         // Watched only now, so that every open that is reported is the script's.
         let opened = watch.watch_open(&writer).ok();
@@ -187,16 +190,18 @@ impl Fifo {
     }
 
     fn may_have_own_reader(&mut self) -> bool {
-        let (OwnReader::Open | OwnReader::Closed(_), Some(fd)) =
+        let (OwnReader::Open(_) | OwnReader::Closed(_), Some(fd)) =
             (self.own_reader, self.write_end())
         else {
             return false;
         };
         // In this order: when no copy is open, none comes back.
         let copy_is_open = sys::try_lock(fd.as_fd(), Lock::Exclusive) == Ok(false);
+        let nobody = !copy_is_open && sys::has_no_reader(fd.as_fd());
         self.own_reader = match self.own_reader {
-            _ if copy_is_open => OwnReader::Open,
-            _ if sys::has_no_reader(fd.as_fd()) => OwnReader::Gone,
+            _ if nobody => OwnReader::Gone,
+            open if copy_is_open => open,
+            OwnReader::Open(at) if at.elapsed() < STARTING => OwnReader::Gone,
             OwnReader::Closed(at) if at.elapsed() >= CLOSING => OwnReader::Gone,
             OwnReader::Closed(at) => OwnReader::Closed(at),
             _ => OwnReader::Closed(Instant::now()),

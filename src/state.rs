@@ -86,8 +86,6 @@ struct Entry {
     stage: Stage,
     /// Whether epoll waits for room in the pipe.
     polled: bool,
-    /// Whether it is to be tried again without an event.
-    again: bool,
 }
 
 enum Stage {

@@ -1,23 +1,24 @@
-//! FIFOs that are tried again although no event calls for it: a result is ready, but there was no
-//! descriptor to await its script with; the kernel had no watch; or a copy of our own reader is
-//! open. Whenever a descriptor becomes free the oldest of them gets it. Beside that a timer goes
-//! through them all, ever more seldom as long as it is in vain.
+//! FIFOs that are tried again although no event calls for it. A timer goes through them, ever more
+//! seldom as long as it is in vain.
 
 use super::State;
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// At most so many are tried at a time.
+/// At most so many of each are tried at a time.
 const AT_A_TIME: usize = 1024;
 
 const AT_FIRST: Duration = Duration::from_millis(10);
 const AT_LAST: Duration = Duration::from_secs(1);
 
 pub(super) struct Again {
-    /// Oldest first. What is not to be tried any more is skipped, and left out now and then.
-    ids: VecDeque<u64>,
-    /// Where the timer goes on.
-    cursor: usize,
+    /// A result is ready, and there was no descriptor to await the script with. Whenever one
+    /// becomes free the oldest gets it.
+    for_descriptor: BTreeSet<u64>,
+    /// Where the timer goes on with these.
+    cursor: u64,
+    /// Held open; but the kernel had no watch, or a copy of our own reader may be open.
+    for_reader: BTreeSet<u64>,
     after: Duration,
     /// How many were tried since one of them was of use.
     in_vain: usize,
@@ -27,29 +28,47 @@ pub(super) struct Again {
 impl Again {
     pub(super) fn new() -> Again {
         Again {
-            ids: VecDeque::new(),
+            for_descriptor: BTreeSet::new(),
             cursor: 0,
+            for_reader: BTreeSet::new(),
             after: AT_FIRST,
             in_vain: 0,
             by_timer: false,
         }
     }
 
-    fn pop_oldest(&mut self) -> Option<u64> {
-        self.cursor = self.cursor.saturating_sub(1);
-        self.ids.pop_front()
+    fn len(&self) -> usize {
+        self.for_descriptor.len() + self.for_reader.len()
+    }
+
+    pub(super) fn remove(&mut self, id: u64) {
+        self.for_descriptor.remove(&id);
+        self.for_reader.remove(&id);
+    }
+
+    /// The next ones for a descriptor, from the cursor on.
+    fn turn(&mut self) -> Vec<u64> {
+        let from_cursor = self.for_descriptor.range(self.cursor..);
+        let turn: Vec<u64> = from_cursor.copied().take(AT_A_TIME).collect();
+        self.cursor = match turn.last() {
+            Some(last) if turn.len() == AT_A_TIME => last + 1,
+            _ => 0,
+        };
+        turn
     }
 }
 
 impl State {
     pub(super) fn look_again(&mut self, id: u64) {
-        let Some(entry) = self.entries.get_mut(&id) else {
+        let Some(entry) = self.entries.get(&id) else {
             return;
         };
-        let known = std::mem::replace(&mut entry.again, true);
-        // The timer leaves it where it stands.
-        if !known && !self.again.by_timer {
-            self.again.ids.push_back(id);
+        let new = if entry.fifo.is_unopened() {
+            self.again.for_descriptor.insert(id)
+        } else {
+            self.again.for_reader.insert(id)
+        };
+        if new && !self.again.by_timer {
             self.again.after = AT_FIRST;
         }
     }
@@ -59,7 +78,7 @@ impl State {
         if !self.late.is_empty() {
             return Some(AT_FIRST);
         }
-        (self.rescan || !self.again.ids.is_empty()).then_some(self.again.after)
+        (self.rescan || self.again.len() > 0).then_some(self.again.after)
     }
 
     /// Tries some that no event called for.
@@ -69,21 +88,19 @@ impl State {
             self.scan();
         }
         let known = self.entries.len();
-        let total = self.again.ids.len();
+        let total = self.again.len();
         self.again.by_timer = true;
-        for _ in 0..total.min(AT_A_TIME) {
-            if self.again.cursor >= self.again.ids.len() {
-                let entries = &self.entries;
-                let wanted = |id: &u64| entries.get(id).is_some_and(|entry| entry.again);
-                self.again.ids.retain(wanted);
-                self.again.cursor = 0;
-            }
-            let Some(&id) = self.again.ids.get(self.again.cursor) else {
-                break;
-            };
-            self.again.cursor += 1;
+        let readers = self.again.for_reader.iter();
+        for id in readers.copied().take(AT_A_TIME).collect::<Vec<_>>() {
+            self.again.for_reader.remove(&id);
             self.again.in_vain += 1;
-            self.try_again(id);
+            self.look_for_reader(id);
+            self.advance(id);
+        }
+        for id in self.again.turn() {
+            self.again.for_descriptor.remove(&id);
+            self.again.in_vain += 1;
+            self.advance(id);
         }
         self.again.by_timer = false;
         if self.entries.len() < known {
@@ -98,27 +115,15 @@ impl State {
 
     /// Gives descriptors to the oldest, as far as they go.
     pub(super) fn use_free_descriptors(&mut self) {
-        for _ in 0..AT_A_TIME {
-            if !self.may_await() {
-                return;
-            }
-            let Some(id) = self.again.pop_oldest() else {
+        while self.may_await() {
+            let Some(id) = self.again.for_descriptor.pop_first() else {
                 return;
             };
-            self.try_again(id);
+            self.advance(id);
+            if self.again.for_descriptor.contains(&id) {
+                // The process has none left.
+                return;
+            }
         }
-    }
-
-    fn try_again(&mut self, id: u64) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
-        if !std::mem::take(&mut entry.again) {
-            return;
-        }
-        if entry.fifo.is_awaiting() {
-            self.look_for_reader(id);
-        }
-        self.advance(id);
     }
 }

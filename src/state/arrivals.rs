@@ -136,12 +136,9 @@ impl State {
         }
         match self.dir.stat(&name) {
             // A script that published its FIFO by rename reads it already, and can be seen to die.
-            // Another one is about to open it: if it is taken at once and completed at once, once
-            // is enough to open it here.
-            Ok(stat) if stat.is_fifo() => {
-                let soon = !by_rename && self.queue.is_empty();
-                self.accept(name, &stat, now, soon);
-            }
+            // Another one is most likely about to open it. To open it here now would wake it up
+            // twice, and is in vain if it is taken and completed at once.
+            Ok(stat) if stat.is_fifo() => self.accept(name, &stat, now, !by_rename),
             Ok(_) if name.to_bytes().starts_with(RESULT_PREFIX.as_bytes()) => {}
             Ok(_) => self.stats.ignored += 1,
             // Gone again, or answered already.
@@ -168,7 +165,6 @@ impl State {
             arrived_ns: now,
             stage: Stage::Queued,
             polled: false,
-            again: false,
         };
         self.ids_by_file.insert(stat.file, id);
         self.entries.insert(id, entry);

@@ -167,6 +167,7 @@ impl State {
         let Some(entry) = self.entries.remove(&id) else {
             return;
         };
+        self.again.remove(id);
         if has_name {
             self.dir.remove(&entry.fifo.name);
         }
