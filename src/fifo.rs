@@ -7,7 +7,8 @@
 //!
 //! Unless that reader is our own: a process that the host starts at that very moment has a copy of
 //! every descriptor until it executes its program, and neither close-on-exec nor fork handlers
-//! prevent that. So our own reader is locked, which shows as long as a copy is open.
+//! prevent that. So our own reader is locked, which shows as long as a copy is open. What is in
+//! doubt is looked at again a little later.
 
 use crate::directory::ControlDir;
 use crate::protocol::mark;
@@ -138,11 +139,14 @@ impl Fifo {
             opened => Ok(opened.ok().flatten()),
         };
         self.own_reader = OwnReader::Open(Instant::now());
-        let (Some(reader), Some(writer)) = (open(OFlag::O_RDONLY)?, open(OFlag::O_WRONLY)?) else {
+        let reader = open(OFlag::O_RDONLY)?;
+        let _ = reader
+            .as_ref()
+            .map(|fd| sys::try_lock(fd.as_fd(), Lock::Shared));
+        let (Some(reader), Some(writer)) = (reader, open(OFlag::O_WRONLY)?) else {
             self.end = End::Lost;
             return Ok(None);
         };
-        let _ = sys::try_lock(reader.as_fd(), Lock::Shared);
         drop(reader);
         // Watched only now, so that every open that is reported is the script's.
         let opened = watch.watch_open(&writer).ok();
