@@ -129,13 +129,13 @@ def drive(
     harness: subprocess.Popen[bytes],
 ) -> int:
     wait_for(place / "fifos/.alive", harness)
-    step(f"{options.ops} op commands, {AT_A_TIME} at a time; {options.kills} are killed half way")
+    step(f"{options.ops} op commands, {AT_A_TIME} at a time; a killer is after {options.kills} of them")
     commands = Commands(environment, seed=options.ops)
     began = time.monotonic()
     commands.run_all(options.ops, options.kills)
     seconds = time.monotonic() - began
     rate = f"{options.ops / seconds:,.0f} a second"
-    print(f"    … {commands.done} printed a result, {commands.killed} were killed, {rate}")
+    print(f"    … {commands.done} printed a result, {commands.killed} were killed half way, {rate}")
     for line in commands.flagged:
         print(paint(f"    flagged: {line}", "red"))
 
