@@ -129,7 +129,7 @@ def drive(
     harness: subprocess.Popen[bytes],
 ) -> int:
     wait_for(place / "fifos/.alive", harness)
-    step(f"{options.ops} op commands, {AT_A_TIME} at a time; a killer is after {options.kills} of them")
+    step(f"{options.ops} op commands, {AT_A_TIME} at a time; a killer is after {options.kills}")
     commands = Commands(environment, seed=options.ops)
     began = time.monotonic()
     commands.run_all(options.ops, options.kills)
