@@ -33,6 +33,12 @@ pub(crate) struct ControlDir {
 /// when it died has a copy until it executes its program.
 const DEAD_OWNER: Duration = Duration::from_secs(1);
 
+/// How a directory is opened: as itself, never through a link.
+const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
+
 /// The lock on a control directory.
 #[derive(Debug)]
 pub(crate) struct DirLock(Fd);
@@ -78,8 +84,7 @@ impl ControlDir {
                 .map_err(|error| refuse(format!("it cannot be created: {error}")))?,
             Err(error) => return Err(refuse(error.to_string())),
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = Fd::open(|| nix::fcntl::open(&path, flags, Mode::empty()))
+        let fd = Fd::open(|| nix::fcntl::open(&path, DIRECTORY, Mode::empty()))
             .map_err(|errno| refuse(format!("it cannot be opened: {}", errno.desc())))?;
         let stat = nix::sys::stat::fstat(&*fd).map_err(|errno| refuse(errno.desc().into()))?;
         let me = nix::unistd::geteuid().as_raw();
@@ -230,8 +235,7 @@ impl ControlDir {
             Ok(()) | Err(Errno::EEXIST) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let new = Fd::open(|| openat(self.fd(), NEW, flags, Mode::empty())).map_err(failed)?;
+        let new = Fd::open(|| openat(self.fd(), NEW, DIRECTORY, Mode::empty())).map_err(failed)?;
         if self.shared {
             // The umask does not know that this directory is shared.
             fchmod(&*new, mode).map_err(failed)?;
@@ -257,7 +261,7 @@ impl ControlDir {
     pub(crate) fn publish_alive(&self) -> Result<Fd, Error> {
         let failed = |errno: Errno| self.error("create", ALIVE, errno);
         let fresh = c"alive";
-        let mode = Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 });
+        let mode = self.file_mode();
         mkfifoat(self.new_dir(), fresh, mode).map_err(failed)?;
         let file = sys::stat_at(self.new_dir(), fresh).map_err(failed)?.file;
         let open = |access| {
@@ -274,9 +278,19 @@ impl ControlDir {
         Ok(writer)
     }
 
+    /// For what clients read.
+    fn file_mode(&self) -> Mode {
+        Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 })
+    }
+
     /// Removes a name; one that is gone already is no error.
     pub(crate) fn remove(&self, name: &CStr) {
         let _ = unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir);
+    }
+
+    /// Tells clients that come now that there is no harness.
+    pub(crate) fn unpublish_alive(&self) {
+        self.remove(&c_name(ALIVE.as_bytes()));
     }
 
     /// Removes what this harness keeps in the directory while it lives. Results stay: a script may
@@ -289,7 +303,7 @@ impl ControlDir {
     /// Puts the result of the FIFO `name` into its file, whole or not at all.
     pub(crate) fn write_result(&self, name: &CStr, data: &[u8]) -> Result<(), Error> {
         let result = c_name(&result_name(name.to_bytes()));
-        let mode = Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 });
+        let mode = self.file_mode();
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let remove = || {
@@ -335,9 +349,8 @@ impl ControlDir {
 
 /// Names in the directory `sub` of a directory.
 fn list(dir: BorrowedFd<'_>, sub: &CStr) -> nix::Result<Vec<CString>> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut listing = Fd::open_as(
-        || nix::dir::Dir::openat(dir, sub, flags, Mode::empty()),
+        || nix::dir::Dir::openat(dir, sub, DIRECTORY, Mode::empty()),
         AsRawFd::as_raw_fd,
     )?;
     let mut names = Vec::new();

@@ -37,7 +37,7 @@ impl State {
     /// Releases every script whose operation is not completed, and everyone who comes now.
     pub(crate) fn begin_close(&mut self) {
         self.watch.unwatch_alive();
-        self.dir.remove(c".alive");
+        self.dir.unpublish_alive();
         self.scan();
         self.queue.clear();
         self.awaiting_verdict.clear();
