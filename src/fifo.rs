@@ -8,7 +8,8 @@
 //! Unless that reader is our own: a process that the host starts at that very moment has a copy of
 //! every descriptor until it executes its program, and neither close-on-exec nor fork handlers
 //! prevent that. So our own reader is locked, which shows as long as a copy is open. What is in
-//! doubt is looked at again a little later.
+//! doubt is looked at again a little later. A script that opened its FIFO and died meanwhile is
+//! known by its close: it was open for reading only, and our own reader is open for both.
 
 use crate::directory::ControlDir;
 use crate::protocol::mark;
@@ -49,6 +50,9 @@ const STARTING: Duration = Duration::from_micros(30);
 enum End {
     /// Not opened yet: there was no reader when it was tried, or no descriptor to spare.
     Unopened,
+    /// Only our own reader is open, for want of a second descriptor. The script may have it open
+    /// by now, and closing ours would be the end of file to it.
+    HalfOpen(Fd),
     /// Held open for a script that has not opened it yet.
     Awaiting(Fd, Option<WatchDescriptor>),
     /// The script has it open, or had before it died.
@@ -95,22 +99,29 @@ impl Fifo {
     pub(crate) fn write_end(&self) -> Option<&Fd> {
         match &self.end {
             End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
-            End::Unopened | End::Lost => None,
+            End::Unopened | End::HalfOpen(_) | End::Lost => None,
         }
     }
 
     pub(crate) fn is_unopened(&self) -> bool {
-        matches!(self.end, End::Unopened)
+        matches!(self.end, End::Unopened | End::HalfOpen(_))
+    }
+
+    /// Whether [`Fifo::await_script`] failed half way.
+    pub(crate) fn is_half_open(&self) -> bool {
+        matches!(self.end, End::HalfOpen(_))
     }
 
     /// Opens the write end if a script is there to read.
     ///
     /// # Errors
     ///
-    /// `ENXIO`: no script has it open yet. `EMFILE` and the like: try again later.
+    /// `ENXIO`: no script is known to have it open yet. `EMFILE` and the like: try again later.
     pub(crate) fn attach(&mut self, dir: &ControlDir) -> nix::Result<()> {
-        if !self.is_unopened() {
-            return Ok(());
+        match self.end {
+            End::Unopened => {}
+            End::HalfOpen(_) => return Err(Errno::ENXIO),
+            End::Awaiting(..) | End::Attached(_) | End::Lost => return Ok(()),
         }
         self.end = match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
             Ok(Some(fd)) => End::Attached(fd),
@@ -134,24 +145,50 @@ impl Fifo {
         dir: &ControlDir,
         watch: &mut Watch,
     ) -> nix::Result<Option<WatchDescriptor>> {
+        // From before the script can open it: a script that dies before its open can be watched
+        // for is seen to close it.
+        let closed = watch.watch_close(dir, &self.name).ok();
+        let held_open = self.hold_open(dir);
+        let opened = match self.write_end() {
+            // Watched only now, so that every open that is reported is the script's.
+            Some(writer) => watch.watch_open(writer).ok(),
+            None => None,
+        };
+        if let (Some(closed), false) = (&closed, closed == opened) {
+            watch.unwatch(closed.clone());
+        }
+        if let End::Awaiting(_, watch) = &mut self.end {
+            watch.clone_from(&opened);
+        }
+        held_open.map(|()| opened)
+    }
+
+    fn hold_open(&mut self, dir: &ControlDir) -> nix::Result<()> {
         let open = |access| match sys::open_fifo(dir.fd(), &self.name, self.file, access) {
             Err(errno) if is_passing(errno) => Err(errno),
             opened => Ok(opened.ok().flatten()),
         };
-        self.own_reader = OwnReader::Open(Instant::now());
-        let reader = open(OFlag::O_RDONLY)?;
-        let _ = reader
-            .as_ref()
-            .map(|fd| sys::try_lock(fd.as_fd(), Lock::Shared));
-        let (Some(reader), Some(writer)) = (reader, open(OFlag::O_WRONLY)?) else {
-            self.end = End::Lost;
-            return Ok(None);
+        let own_reader = match std::mem::replace(&mut self.end, End::Unopened) {
+            End::HalfOpen(fd) => fd,
+            _ => {
+                self.own_reader = OwnReader::Open(Instant::now());
+                let Some(fd) = open(OFlag::O_RDWR)? else {
+                    self.end = End::Lost;
+                    return Ok(());
+                };
+                let _ = sys::try_lock(fd.as_fd(), Lock::Shared);
+                fd
+            }
         };
-        drop(reader);
-        // Watched only now, so that every open that is reported is the script's.
-        let opened = watch.watch_open(&writer).ok();
-        self.end = End::Awaiting(writer, opened.clone());
-        Ok(opened)
+        self.end = match open(OFlag::O_WRONLY) {
+            Ok(Some(writer)) => End::Awaiting(writer, None),
+            Ok(None) => End::Lost,
+            Err(errno) => {
+                self.end = End::HalfOpen(own_reader);
+                return Err(errno);
+            }
+        };
+        Ok(())
     }
 
     /// Notes that the script has opened its FIFO. Returns the watch that is no longer needed.
@@ -216,7 +253,7 @@ impl Fifo {
     /// Whether the script is known to be gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         match &self.end {
-            End::Unopened | End::Awaiting(..) => false,
+            End::Unopened | End::HalfOpen(_) | End::Awaiting(..) => false,
             End::Attached(fd) => sys::has_no_reader(fd.as_fd()),
             End::Lost => true,
         }
@@ -226,7 +263,7 @@ impl Fifo {
     pub(crate) fn write(&mut self, data: &[u8]) -> Written {
         let unclear = self.may_have_own_reader();
         let fd = match &self.end {
-            End::Unopened => return Written::NotNow,
+            End::Unopened | End::HalfOpen(_) => return Written::NotNow,
             End::Awaiting(..) => return Written::NotOpened,
             End::Lost => return Written::Nobody,
             End::Attached(_) if unclear => return Written::NotNow,
@@ -258,10 +295,10 @@ impl Fifo {
         }
     }
 
-    /// Gives up the write end without closing it yet.
-    pub(crate) fn into_write_end(self) -> Option<Fd> {
+    /// Gives up what lets the script's open through, without closing it yet.
+    pub(crate) fn into_end(self) -> Option<Fd> {
         match self.end {
-            End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
+            End::HalfOpen(fd) | End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
             End::Unopened | End::Lost => None,
         }
     }

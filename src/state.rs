@@ -158,6 +158,8 @@ pub(crate) struct State {
     fds: usize,
     /// Of these, for scripts that have not opened theirs. Half of all at the most: they may never.
     awaiting: usize,
+    /// The one that lacks a second descriptor to be awaited. It gets the next one.
+    half_open: Option<u64>,
     /// Entries in [`Stage::Sending`].
     sending: usize,
     rescan: bool,
@@ -199,6 +201,7 @@ impl State {
             max_fds,
             fds: 0,
             awaiting: 0,
+            half_open: None,
             sending: 0,
             rescan: false,
             alive: None,

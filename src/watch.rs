@@ -4,7 +4,7 @@ use crate::directory::ControlDir;
 use crate::error::Error;
 use crate::sys::Fd;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
-use std::ffi::CString;
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -25,7 +25,7 @@ pub(crate) struct Watch {
 pub(crate) enum Event {
     /// A name appeared, made here or moved here.
     Arrived { name: CString, by_rename: bool },
-    /// Somebody opened the FIFO with this watch.
+    /// Somebody has the FIFO with this watch open for reading, or had.
     Opened(WatchDescriptor),
     /// Events were lost: the directory must be read.
     Overflow,
@@ -67,9 +67,21 @@ impl Watch {
         }
     }
 
-    /// Watches for a script that opens the FIFO of this descriptor.
+    /// Watches for a script that closes this FIFO. What was open for writing as well is not told.
+    pub(crate) fn watch_close(
+        &mut self,
+        dir: &ControlDir,
+        fifo: &CStr,
+    ) -> io::Result<WatchDescriptor> {
+        let path = dir.path_by_fd().join(OsStr::from_bytes(fifo.to_bytes()));
+        let mask = WatchMask::CLOSE_NOWRITE | WatchMask::DONT_FOLLOW;
+        self.inotify.watches().add(path, mask)
+    }
+
+    /// Watches also for a script that opens the FIFO of this descriptor.
     pub(crate) fn watch_open(&mut self, fifo: &Fd) -> io::Result<WatchDescriptor> {
-        self.add(fifo.as_raw_fd(), WatchMask::OPEN)
+        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
+        self.add(fifo.as_raw_fd(), mask)
     }
 
     fn add(&mut self, fd: RawFd, mask: WatchMask) -> io::Result<WatchDescriptor> {
@@ -114,7 +126,10 @@ impl Watch {
                 } else {
                     seen.push(Event::Gone);
                 }
-            } else if event.mask.contains(EventMask::OPEN) {
+            } else if event
+                .mask
+                .intersects(EventMask::OPEN | EventMask::CLOSE_NOWRITE)
+            {
                 seen.push(Event::Opened(event.wd));
             }
         }

@@ -190,6 +190,7 @@ mod alone {
         buffers: "buffers" [];
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        no_descriptors: "no_descriptors" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["100"];
@@ -205,6 +206,7 @@ mod with_asan {
         buffers: "buffers" [];
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        no_descriptors: "no_descriptors" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["100"];
@@ -222,7 +224,8 @@ mod with_asan {
 }
 
 mod with_valgrind {
-    // Without what looks at the process itself: threads, masks and signals are valgrind's here.
+    // Without what looks at the process itself: threads, masks and signals are valgrind's here, and
+    // an open(2) beyond the limit is made and taken back.
     programs! { Valgrind,
         bad_input: "bad_input" [];
         buffers: "buffers" [];

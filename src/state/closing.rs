@@ -1,6 +1,6 @@
 //! Letting everyone go.
 
-use super::{NOTHING, Stage, State};
+use super::{Entry, NOTHING, Stage, State};
 use crate::fifo::Fifo;
 use std::time::Duration;
 
@@ -8,12 +8,19 @@ use std::time::Duration;
 pub(crate) const LATECOMERS: Duration = Duration::from_millis(10);
 
 impl State {
-    /// Lets go a FIFO that is not an entry: no script waits on it afterwards.
+    /// Lets go a FIFO that is not an entry: no script waits on it afterwards. One that cannot be
+    /// opened for want of descriptors stays where it is, for the next harness to release.
     pub(super) fn release_now(&mut self, mut fifo: Fifo) {
-        self.stats.released += 1;
-        if fifo.attach(&self.dir).is_err() {
-            let _ = fifo.await_script(&self.dir, &mut self.watch);
+        while fifo.attach(&self.dir).is_err()
+            && fifo.await_script(&self.dir, &mut self.watch).is_err()
+            && !fifo.is_half_open()
+        {
+            if self.late.is_empty() {
+                return;
+            }
+            self.let_latecomers_go();
         }
+        self.stats.released += 1;
         if fifo.has_its_name(&self.dir) {
             self.dir.remove(&fifo.name);
         }
@@ -21,17 +28,21 @@ impl State {
     }
 
     fn hold_for_latecomers(&mut self, mut fifo: Fifo) {
-        if !fifo.is_awaiting() {
+        if !fifo.is_awaiting() && !fifo.is_half_open() {
             return;
         }
         if let Some(watch) = fifo.opened() {
             self.watch.unwatch(watch);
         }
         if self.late.len() >= self.max_fds {
-            std::thread::sleep(LATECOMERS);
-            self.late.clear();
+            self.let_latecomers_go();
         }
-        self.late.extend(fifo.into_write_end());
+        self.late.extend(fifo.into_end());
+    }
+
+    fn let_latecomers_go(&mut self) {
+        std::thread::sleep(LATECOMERS);
+        self.late.clear();
     }
 
     /// Releases every script whose operation is not completed, and everyone who comes now.
@@ -48,7 +59,6 @@ impl State {
             .map(|(&id, _)| id)
             .collect();
         for id in unanswered {
-            self.stats.released += 1;
             self.deliver(id, None, &NOTHING);
         }
     }
@@ -62,7 +72,11 @@ impl State {
     /// when scripts may be about to open a FIFO that has just been removed; give them a moment
     /// before [`State::end_close`].
     pub(crate) fn give_up(&mut self) -> bool {
-        for (_, entry) in self.entries.drain().collect::<Vec<_>>() {
+        // Those first that give their descriptors to the others.
+        let (open, unopened): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries)
+            .into_values()
+            .partition(|entry| !entry.fifo.is_unopened());
+        for entry in open.into_iter().chain(unopened) {
             self.release_now(entry.fifo);
         }
         self.ids_by_file.clear();
@@ -70,6 +84,7 @@ impl State {
         self.sending = 0;
         self.fds = 0;
         self.awaiting = 0;
+        self.half_open = None;
         for name in self.dir.names().unwrap_or_default() {
             if let Ok(stat) = self.dir.stat(&name)
                 && stat.is_fifo()

@@ -43,7 +43,7 @@ impl State {
             Written::All => {
                 // One that was opened by its name a moment ago has that name.
                 let has_name = opened_now || self.has_its_name(id);
-                self.forget(id, status, has_name);
+                self.finish(id, status, has_name);
                 return Completion::Done;
             }
             Written::Nobody => {
@@ -85,7 +85,7 @@ impl State {
         match self.send(id, &data[sent..]) {
             Written::All => {
                 self.sending -= 1;
-                self.forget(id, status, self.has_its_name(id));
+                self.finish(id, status, self.has_its_name(id));
             }
             Written::Nobody => {
                 self.sending -= 1;
@@ -145,6 +145,12 @@ impl State {
         }
     }
 
+    /// The script has all it gets.
+    fn finish(&mut self, id: u64, status: Option<u8>, has_name: bool) {
+        self.stats.released += u64::from(status.is_none());
+        self.forget(id, status, has_name);
+    }
+
     /// The script is gone: so is what it would have been told.
     fn discard(&mut self, id: u64) {
         if let (Results::File, Some(entry)) = (self.options.results, self.entries.get(&id)) {
@@ -168,6 +174,9 @@ impl State {
             return;
         };
         self.again.remove(id);
+        if self.half_open == Some(id) {
+            self.half_open = None;
+        }
         if has_name {
             self.dir.remove(&entry.fifo.name);
         }

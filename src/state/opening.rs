@@ -30,13 +30,18 @@ impl State {
         if attached != Err(Errno::ENXIO) {
             return attached;
         }
+        if let Some(first) = self.half_open.filter(|&first| first != id) {
+            self.open_or_await(first)?;
+        }
         if !self.may_await() {
             return Err(Errno::EMFILE);
         }
         let Some(entry) = self.entries.get_mut(&id) else {
             return Ok(());
         };
-        let watch = entry.fifo.await_script(&self.dir, &mut self.watch)?;
+        let awaited = entry.fifo.await_script(&self.dir, &mut self.watch);
+        self.half_open = entry.fifo.is_half_open().then_some(id);
+        let watch = awaited?;
         if !entry.fifo.is_awaiting() {
             return Ok(());
         }

@@ -122,6 +122,49 @@ static void killed_at_the_same_time(jep_composer *composer, const char *dir, int
     check_sigpipe(0, 0);
 }
 
+static void *start_processes(void *running) {
+    const char *const nothing[] = {"true", NULL};
+    while (__atomic_load_n((int *)running, __ATOMIC_RELAXED)) {
+        struct script process = start(nothing);
+        CHECK(reap(process.pid) == 0);
+        close(process.out);
+    }
+    return NULL;
+}
+
+/* Scripts that are gone as soon as they have opened their FIFOs, while this process starts others,
+ * which have copies of its descriptors for a moment. */
+static void gone_once_it_opened(jep_composer *composer, const char *dir, int count) {
+    pthread_t thread;
+    int running = 1;
+    CHECK(pthread_create(&thread, NULL, start_processes, &running) == 0);
+    pid_t scripts = fork();
+    CHECK(scripts >= 0);
+    if (scripts == 0) {
+        char fifo[PATH_MAX];
+        for (int i = 0; i < count; i++) {
+            snprintf(fifo, sizeof fifo, "%s/op-%d", dir, i);
+            CHECK(mkfifo(fifo, 0600) == 0);
+            int fd = open(fifo, O_RDONLY | O_CLOEXEC);
+            CHECK(fd >= 0);
+            close(fd);
+        }
+        end_child();
+    }
+    for (int i = 0; i < count; i++) {
+        jep_fifo_op op = take(composer);
+        /* Which opens the FIFO at the very moment when its script does. */
+        CHECK(jep_abandoned(composer, op.id) >= 0);
+        int32_t code = jep_complete(composer, op.id, 0, data, 1);
+        CHECK(code == JEP_OK || code == JEP_PENDING || code == JEP_ABANDONED);
+    }
+    CHECK(reap(scripts) == 0);
+    AWAIT(stat_of(composer, "pending") == 0);
+    __atomic_store_n(&running, 0, __ATOMIC_RELAXED);
+    CHECK(pthread_join(thread, NULL) == 0);
+    check_sigpipe(0, 0);
+}
+
 static void killed_before_it_opened(jep_composer *composer, const char *dir, int count) {
     struct script scripts[MOST];
     jep_fifo_op ops[MOST];
@@ -181,13 +224,14 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[2], "older-kernel") == 0) become_older_kernel();
     for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 7);
 
-    jep_composer *composer = open_composer(dir, "{\"close_linger_ms\": 0}");
+    jep_composer *composer = open_composer(dir, "{\"close_linger_ms\": 0, \"drop_abandoned\": false}");
     int count = scaled(18);
     if (count > MOST) count = MOST;
     killed_before_the_result(composer, dir, count);
     killed_while_it_is_written(composer, dir, count);
     killed_while_it_reads(composer, dir, count);
     killed_at_the_same_time(composer, dir, count);
+    gone_once_it_opened(composer, dir, 100 * count);
     what_was_pending_stays(composer, dir);
     killed_before_it_opened(composer, dir, count);
     CHECK_CODE(JEP_OK, jep_close(composer));
