@@ -2,7 +2,7 @@
 
 mod common;
 use common::{Control, In, stat, take, take_named, take_nothing, until};
-use jepsen_antithesis::{Completion, Kind, Next, Phase};
+use jepsen_antithesis::{Kind, Next, Phase};
 
 #[test]
 fn phases_follow_the_check() {
@@ -72,21 +72,6 @@ fn every_check_gets_the_same_verdict() {
         assert_eq!(script.text(), "invalid\n101\n");
     }
     assert_eq!(control.fifos(), [""; 0]);
-}
-
-#[test]
-fn a_check_whose_script_died_has_a_verdict_for_the_next() {
-    let control = Control::new();
-    let composer = control.open();
-    let script = control.plain("check");
-    let check = take(&composer);
-    script.until_blocked(In::Read);
-    script.kill();
-    assert_eq!(
-        composer.complete(check.id, 0, b"valid").unwrap(),
-        Completion::Abandoned
-    );
-    assert_eq!(control.plain("check-2").text(), "valid");
 }
 
 #[test]

@@ -257,6 +257,10 @@ fn an_operation_whose_script_was_killed_is_abandoned() {
         nix::sys::signal::killpg(nix::unistd::Pid::from_raw(op.id() as i32), Signal::SIGKILL)
             .unwrap();
         op.end();
+        // The shell has ended; its cat does at about the same time.
+        until("its death is seen", || {
+            composer.abandoned(taken.id).unwrap()
+        });
         let completion = composer.complete(taken.id, 0, b"nobody").unwrap();
         assert_eq!(completion, Completion::Abandoned, "{:?}", shell.words);
     });
