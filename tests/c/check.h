@@ -248,20 +248,33 @@ static inline int library_threads(int *tids, int room) {
     return found;
 }
 
-/* A number in /proc/self/task/<tid>/status. */
-static inline unsigned long long task_status(int tid, const char *key, int base) {
-    char path[64], line[256];
+/* What /proc/self/task/<tid>/status says of a key. */
+static inline void task_line(int tid, const char *key, char *value, int size) {
+    char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/status", tid);
     FILE *file = fopen(path, "re");
     CHECK(file != NULL);
-    while (fgets(line, sizeof line, file) != NULL) {
-        if (strncmp(line, key, strlen(key)) == 0 && line[strlen(key)] == ':') {
+    while (fgets(value, size, file) != NULL) {
+        size_t length = strlen(key);
+        if (strncmp(value, key, length) == 0 && value[length] == ':') {
             fclose(file);
-            return strtoull(line + strlen(key) + 1, NULL, base);
+            memmove(value, value + length + 1, strlen(value + length + 1) + 1);
+            return;
         }
     }
     fail(__FILE__, __LINE__, key);
-    return 0;
+}
+
+static inline unsigned long long task_number(int tid, const char *key, int base) {
+    char value[256];
+    task_line(tid, key, value, sizeof value);
+    return strtoull(value, NULL, base);
+}
+
+static inline int task_sleeps(int tid) {
+    char value[256];
+    task_line(tid, "State", value, sizeof value);
+    return strstr(value, "S (sleeping)") != NULL;
 }
 
 #endif

@@ -13,7 +13,7 @@ static void on_signal(int signal) {
 }
 
 static void every_signal_is_blocked(int tid) {
-    unsigned long long blocked = task_status(tid, "SigBlk", 16);
+    unsigned long long blocked = task_number(tid, "SigBlk", 16);
     for (int signal = 1; signal <= SIGRTMAX; signal++) {
         /* The kernel lets nobody block two, and the C library keeps the first real-time ones. */
         int cannot = signal == SIGKILL || signal == SIGSTOP || (signal >= 32 && signal < SIGRTMIN);

@@ -23,8 +23,8 @@ static void *wait_for_ever(void *tid) {
 static unsigned long long switches(const int *tids, int count) {
     unsigned long long sum = 0;
     for (int i = 0; i < count; i++) {
-        sum += task_status(tids[i], "voluntary_ctxt_switches", 10);
-        sum += task_status(tids[i], "nonvoluntary_ctxt_switches", 10);
+        sum += task_number(tids[i], "voluntary_ctxt_switches", 10);
+        sum += task_number(tids[i], "nonvoluntary_ctxt_switches", 10);
     }
     return sum;
 }
@@ -40,9 +40,17 @@ static int is_still(const int *tids, int count, int64_t us) {
     return switches(tids, count) == before;
 }
 
+static int all_sleep(const int *tids, int count) {
+    for (int i = 0; i < count; i++) {
+        if (!task_sleeps(tids[i])) return 0;
+    }
+    return 1;
+}
+
 static void expect_idle(const int *tids, int count, int64_t us) {
-    /* What has just happened may have an end that runs: one timer. */
-    AWAIT(is_still(tids, count, 100000));
+    /* What has just happened may have an end that runs: one timer. And who waits for a processor
+     * is still too. */
+    AWAIT(is_still(tids, count, 100000) && all_sleep(tids, count));
     CHECK(is_still(tids, count, us));
 }
 
