@@ -201,6 +201,7 @@ mod alone {
 }
 
 mod with_asan {
+    // Without forks while other threads allocate: a child may inherit the sanitizer's own lock.
     programs! { Asan,
         bad_input: "bad_input" [];
         buffers: "buffers" [];
@@ -208,7 +209,6 @@ mod with_asan {
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         no_descriptors: "no_descriptors" [];
         forked_child: "forked_child" [];
-        fork_storm: "fork_storm" [];
         alarms: "alarms" ["100"];
         consumers: "consumers" [];
         polling: "polling" [];

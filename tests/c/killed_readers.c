@@ -137,7 +137,6 @@ static void *start_processes(void *running) {
 static void gone_once_it_opened(jep_composer *composer, const char *dir, int count) {
     pthread_t thread;
     int running = 1;
-    CHECK(pthread_create(&thread, NULL, start_processes, &running) == 0);
     pid_t scripts = fork();
     CHECK(scripts >= 0);
     if (scripts == 0) {
@@ -151,6 +150,7 @@ static void gone_once_it_opened(jep_composer *composer, const char *dir, int cou
         }
         end_child();
     }
+    CHECK(pthread_create(&thread, NULL, start_processes, &running) == 0);
     for (int i = 0; i < count; i++) {
         jep_fifo_op op = take(composer);
         /* Which opens the FIFO at the very moment when its script does. */
