@@ -25,6 +25,8 @@ fn for_each_shell(test: impl Fn(&Shell)) {
     let mut ran = 0;
     for shell in SHELLS {
         if installed(shell[0]) {
+            // For who reads a failure.
+            println!("under {}", shell.join(" "));
             test(&Shell {
                 words: shell,
                 place: Place::new(),
@@ -76,25 +78,12 @@ fn results_and_statuses_arrive() {
             let op = shell.start("op");
             let result = bytes(len);
             answer(&composer, status, &result);
-            let ended = op.end();
-            assert_eq!(
-                (ended.status, &*ended.stderr),
-                (status.into(), ""),
-                "{:?}",
-                shell.words
-            );
-            assert!(ended.stdout == result, "{} bytes", ended.stdout.len());
+            op.end().assert_result(status.into(), &result);
         }
         let checks = [shell.start("check"), shell.start("check")];
         answer(&composer, 1, b"invalid\n");
         for check in checks {
-            let ended = check.end();
-            assert_eq!(
-                (ended.status, ended.text()),
-                (1, "invalid\n"),
-                "{:?}",
-                shell.words
-            );
+            check.end().assert_result(1, b"invalid\n");
         }
         assert!(shell.place.left().is_empty(), "{:?}", shell.place.left());
     });
@@ -108,14 +97,7 @@ fn results_in_files_are_printed_and_removed() {
             let client = shell.start(name);
             let result = bytes(100_000);
             answer(&composer, status, &result);
-            let ended = client.end();
-            assert_eq!(
-                (ended.status, &*ended.stderr),
-                (status.into(), ""),
-                "{:?}",
-                shell.words
-            );
-            assert!(ended.stdout == result, "{} bytes", ended.stdout.len());
+            client.end().assert_result(status.into(), &result);
         }
         assert!(shell.place.left().is_empty(), "{:?}", shell.place.left());
     });
@@ -200,7 +182,7 @@ fn a_name_that_is_taken_is_not_used() {
         let (taken, own) = (next(), next());
         assert_ne!(taken.name, own.name);
         composer.complete(own.id, 0, b"own\n").unwrap();
-        assert_eq!(op.end().text(), "own\n", "{:?}", shell.words);
+        op.end().assert_result(0, b"own\n");
     });
 }
 
@@ -221,19 +203,8 @@ fn killed_before_it_is_served_it_takes_its_fifo_along() {
                 number == Some(nix::libc::SYS_openat) && !shell.place.left().is_empty()
             });
             op.signal(signal);
-            let ended = op.end();
-            assert_eq!(
-                (ended.status, &*ended.stderr),
-                (128 + signal as i32, ""),
-                "{:?}",
-                shell.words
-            );
-            assert!(
-                shell.place.left().is_empty(),
-                "{:?}: {:?}",
-                shell.words,
-                shell.place.left()
-            );
+            op.end().assert_result(128 + signal as i32, b"");
+            assert!(shell.place.left().is_empty(), "{:?}", shell.place.left());
         }
     });
 }
@@ -262,6 +233,6 @@ fn an_operation_whose_script_was_killed_is_abandoned() {
             composer.abandoned(taken.id).unwrap()
         });
         let completion = composer.complete(taken.id, 0, b"nobody").unwrap();
-        assert_eq!(completion, Completion::Abandoned, "{:?}", shell.words);
+        assert_eq!(completion, Completion::Abandoned);
     });
 }

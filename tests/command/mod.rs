@@ -184,6 +184,12 @@ impl Ended {
         std::str::from_utf8(&self.stdout).unwrap()
     }
 
+    /// Asserts that it printed exactly `result`, said nothing more, and exited with `status`.
+    pub fn assert_result(&self, status: i32, result: &[u8]) {
+        assert_eq!((self.status, &*self.stderr), (status, ""));
+        assert!(self.stdout == result, "{} bytes", self.stdout.len());
+    }
+
     /// Asserts that it printed nothing, said why in one line, and exited with `status`.
     pub fn assert_no_result(&self, status: i32) {
         assert_eq!(self.status, status, "{self:?}");
