@@ -18,7 +18,7 @@ from jepsen_antithesis import Client, Op, Test, _abi, checker, core
 from jepsen_antithesis import generator as gen
 
 # How long anything may take that ought to take milliseconds; never waited for in full.
-LONG = 30.0
+LONG = 120.0
 
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parents[2] / "examples" / "python"

@@ -10,7 +10,7 @@
 
 (def patience
   "How many seconds we wait before we say that something hangs."
-  30)
+  120)
 
 (defmacro with-temp-dir
   "Binds a name to a fresh directory, a string, and removes it afterwards."

@@ -9,7 +9,7 @@ import java.util.concurrent.TimeUnit;
 
 /** A test command: the plain client of the protocol, in sh, that also reads the mark. */
 final class Script implements AutoCloseable {
-  static final Duration PATIENCE = Duration.ofSeconds(30);
+  static final Duration PATIENCE = Duration.ofSeconds(120);
 
   /** Exits with the status in the mark, or 99 if the FIFO ended without one. */
   private static final String CLIENT =

@@ -63,7 +63,7 @@ class ThreadsTest {
     }
 
     FifoOp get() throws Exception {
-      return result.get(30, TimeUnit.SECONDS);
+      return result.get(Script.PATIENCE.toSeconds(), TimeUnit.SECONDS);
     }
 
     void assertInterrupted() {
