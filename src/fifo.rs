@@ -28,6 +28,8 @@ pub(crate) struct Fifo {
     pub(crate) file: FileId,
     end: End,
     own_reader: OwnReader,
+    /// Sees the script open and close it. From before our own reader is opened until it has.
+    watch: Option<WatchDescriptor>,
 }
 
 /// What is known of the reader of our own that let the write end open.
@@ -52,13 +54,20 @@ enum End {
     Unopened,
     /// Only our own reader is open, for want of a second descriptor. The script may have it open
     /// by now, and closing ours would be the end of file to it.
-    HalfOpen(Fd),
+    HalfOpen { own_reader: Fd, seen: bool },
     /// Held open for a script that has not opened it yet.
-    Awaiting(Fd, Option<WatchDescriptor>),
+    Awaiting(Fd),
     /// The script has it open, or had before it died.
     Attached(Fd),
     /// The name is gone, or no longer this FIFO's: the script cannot be reached.
     Lost,
+}
+
+impl End {
+    /// Whether the script may yet be seen for the first time.
+    fn is_unseen(&self) -> bool {
+        !matches!(self, End::HalfOpen { seen: true, .. })
+    }
 }
 
 /// How much of the data went into the pipe.
@@ -92,24 +101,25 @@ impl Fifo {
             file,
             end: End::Unopened,
             own_reader: OwnReader::Gone,
+            watch: None,
         }
     }
 
     /// The write end, if it is held.
     pub(crate) fn write_end(&self) -> Option<&Fd> {
         match &self.end {
-            End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
-            End::Unopened | End::HalfOpen(_) | End::Lost => None,
+            End::Awaiting(fd) | End::Attached(fd) => Some(fd),
+            End::Unopened | End::HalfOpen { .. } | End::Lost => None,
         }
     }
 
     pub(crate) fn is_unopened(&self) -> bool {
-        matches!(self.end, End::Unopened | End::HalfOpen(_))
+        matches!(self.end, End::Unopened | End::HalfOpen { .. })
     }
 
     /// Whether [`Fifo::await_script`] failed half way.
     pub(crate) fn is_half_open(&self) -> bool {
-        matches!(self.end, End::HalfOpen(_))
+        matches!(self.end, End::HalfOpen { .. })
     }
 
     /// Opens the write end if a script is there to read.
@@ -120,8 +130,13 @@ impl Fifo {
     pub(crate) fn attach(&mut self, dir: &ControlDir) -> nix::Result<()> {
         match self.end {
             End::Unopened => {}
-            End::HalfOpen(_) => return Err(Errno::ENXIO),
-            End::Awaiting(..) | End::Attached(_) | End::Lost => return Ok(()),
+            End::HalfOpen { .. } => return Err(Errno::ENXIO),
+            End::Awaiting(_) | End::Attached(_) | End::Lost => return Ok(()),
+        }
+        if !self.has_its_name(dir) {
+            // To open what has the name now would let its script through, to no result.
+            self.end = End::Lost;
+            return Ok(());
         }
         self.end = match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
             Ok(Some(fd)) => End::Attached(fd),
@@ -134,33 +149,33 @@ impl Fifo {
     }
 
     /// Opens the write end whether a script is there or not, so that its open will not block and
-    /// will be seen. Returns the watch that sees it; none when the kernel has no more watches, and
-    /// [`Fifo::reader`] must be asked from time to time.
+    /// will be seen. Where the kernel has no more watches, [`Fifo::reader`] must be asked from time
+    /// to time.
     ///
     /// # Errors
     ///
     /// `EMFILE` and the like: try again later.
-    pub(crate) fn await_script(
-        &mut self,
-        dir: &ControlDir,
-        watch: &mut Watch,
-    ) -> nix::Result<Option<WatchDescriptor>> {
-        // From before the script can open it: a script that dies before its open can be watched
-        // for is seen to close it.
-        let closed = watch.watch_close(dir, &self.name).ok();
-        let held_open = self.hold_open(dir);
-        let opened = match self.write_end() {
-            // Watched only now, so that every open that is reported is the script's.
-            Some(writer) => watch.watch_open(writer).ok(),
-            None => None,
-        };
-        if let (Some(closed), false) = (&closed, closed == opened) {
-            watch.unwatch(closed.clone());
+    pub(crate) fn await_script(&mut self, dir: &ControlDir, watch: &mut Watch) -> nix::Result<()> {
+        if !self.has_its_name(dir) {
+            self.end = End::Lost;
+            return Ok(());
         }
-        if let End::Awaiting(_, watch) = &mut self.end {
-            watch.clone_from(&opened);
+        if self.watch.is_none() && self.end.is_unseen() {
+            // From before the script can open it: one that dies before its open can be watched for
+            // is seen to close it.
+            self.watch = watch.watch_close(dir, &self.name).ok();
         }
-        held_open.map(|()| opened)
+        self.hold_open(dir)?;
+        if let End::Awaiting(writer) = &self.end {
+            // Only now, so that every open that is reported is the script's.
+            let opened = watch.watch_open(writer).ok();
+            if opened != self.watch
+                && let Some(other) = std::mem::replace(&mut self.watch, opened)
+            {
+                watch.unwatch(other);
+            }
+        }
+        Ok(())
     }
 
     fn hold_open(&mut self, dir: &ControlDir) -> nix::Result<()> {
@@ -168,8 +183,8 @@ impl Fifo {
             Err(errno) if is_passing(errno) => Err(errno),
             opened => Ok(opened.ok().flatten()),
         };
-        let own_reader = match std::mem::replace(&mut self.end, End::Unopened) {
-            End::HalfOpen(fd) => fd,
+        let (own_reader, seen) = match std::mem::replace(&mut self.end, End::Unopened) {
+            End::HalfOpen { own_reader, seen } => (own_reader, seen),
             _ => {
                 self.own_reader = OwnReader::Open(Instant::now());
                 let Some(fd) = open(OFlag::O_RDWR)? else {
@@ -177,14 +192,15 @@ impl Fifo {
                     return Ok(());
                 };
                 let _ = sys::try_lock(fd.as_fd(), Lock::Shared);
-                fd
+                (fd, false)
             }
         };
         self.end = match open(OFlag::O_WRONLY) {
-            Ok(Some(writer)) => End::Awaiting(writer, None),
+            Ok(Some(writer)) if seen => End::Attached(writer),
+            Ok(Some(writer)) => End::Awaiting(writer),
             Ok(None) => End::Lost,
             Err(errno) => {
-                self.end = End::HalfOpen(own_reader);
+                self.end = End::HalfOpen { own_reader, seen };
                 return Err(errno);
             }
         };
@@ -193,26 +209,31 @@ impl Fifo {
 
     /// Notes that the script has opened its FIFO. Returns the watch that is no longer needed.
     pub(crate) fn opened(&mut self) -> Option<WatchDescriptor> {
-        match std::mem::replace(&mut self.end, End::Lost) {
-            End::Awaiting(fd, watch) => {
-                self.end = End::Attached(fd);
-                watch
+        let (end, watch) = match std::mem::replace(&mut self.end, End::Lost) {
+            End::Awaiting(fd) => (End::Attached(fd), self.watch.take()),
+            End::HalfOpen { own_reader, .. } => {
+                let seen = true;
+                (End::HalfOpen { own_reader, seen }, self.watch.take())
             }
-            other => {
-                self.end = other;
-                None
-            }
-        }
+            other => (other, None),
+        };
+        self.end = end;
+        watch
+    }
+
+    /// The watch of this FIFO, if there is one.
+    pub(crate) fn watch(&self) -> Option<&WatchDescriptor> {
+        self.watch.as_ref()
     }
 
     /// Whether the FIFO is held open for a script that has not been seen to open it.
     pub(crate) fn is_awaiting(&self) -> bool {
-        matches!(self.end, End::Awaiting(..))
+        matches!(self.end, End::Awaiting(_))
     }
 
     /// Whether that script's open will be reported.
     pub(crate) fn is_watched(&self) -> bool {
-        matches!(self.end, End::Awaiting(_, Some(_)))
+        self.is_awaiting() && self.watch.is_some()
     }
 
     /// Whether somebody reads the FIFO that is held open for its script.
@@ -253,7 +274,7 @@ impl Fifo {
     /// Whether the script is known to be gone.
     pub(crate) fn is_abandoned(&self) -> bool {
         match &self.end {
-            End::Unopened | End::HalfOpen(_) | End::Awaiting(..) => false,
+            End::Unopened | End::HalfOpen { .. } | End::Awaiting(_) => false,
             End::Attached(fd) => sys::has_no_reader(fd.as_fd()),
             End::Lost => true,
         }
@@ -263,8 +284,8 @@ impl Fifo {
     pub(crate) fn write(&mut self, data: &[u8]) -> Written {
         let unclear = self.may_have_own_reader();
         let fd = match &self.end {
-            End::Unopened | End::HalfOpen(_) => return Written::NotNow,
-            End::Awaiting(..) => return Written::NotOpened,
+            End::Unopened | End::HalfOpen { .. } => return Written::NotNow,
+            End::Awaiting(_) => return Written::NotOpened,
             End::Lost => return Written::Nobody,
             End::Attached(_) if unclear => return Written::NotNow,
             End::Attached(fd) => fd.as_fd(),
@@ -298,7 +319,9 @@ impl Fifo {
     /// Gives up what lets the script's open through, without closing it yet.
     pub(crate) fn into_end(self) -> Option<Fd> {
         match self.end {
-            End::HalfOpen(fd) | End::Awaiting(fd, _) | End::Attached(fd) => Some(fd),
+            End::HalfOpen { own_reader: fd, .. } | End::Awaiting(fd) | End::Attached(fd) => {
+                Some(fd)
+            }
             End::Unopened | End::Lost => None,
         }
     }

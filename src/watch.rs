@@ -2,12 +2,16 @@
 
 use crate::directory::ControlDir;
 use crate::error::Error;
+use crate::protocol::LOCK;
 use crate::sys::Fd;
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
 use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
 /// thread that handles them.
@@ -17,7 +21,31 @@ pub(crate) struct Watch {
     inotify: Fd<Inotify>,
     dir: WatchDescriptor,
     alive: Option<WatchDescriptor>,
+    is_certain: bool,
     buffer: Box<[u8; PORTION_BYTES]>,
+}
+
+fn path_in(dir: &ControlDir, name: &CStr) -> PathBuf {
+    dir.path_by_fd().join(OsStr::from_bytes(name.to_bytes()))
+}
+
+/// Whether this kernel reports files that were opened, not those that were only looked up with
+/// O_PATH. Those it told of before Linux 6.10; and mkfifo(1) looks up what it has just made, when it
+/// is given a mode.
+fn only_real_opens_are_told(dir: &ControlDir) -> io::Result<bool> {
+    let mut inotify = Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd())?;
+    let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
+    let own_file = CString::new(LOCK)?;
+    inotify.watches().add(path_in(dir, &own_file), mask)?;
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    drop(Fd::open(|| {
+        openat(dir.fd(), &*own_file, flags, Mode::empty())
+    })?);
+    match inotify.read_events(&mut [0; PORTION_BYTES]) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
+        Err(error) => Err(error),
+        Ok(_) => Ok(false),
+    }
 }
 
 /// One thing that happened.
@@ -49,6 +77,7 @@ impl Watch {
         Ok(Watch {
             dir: watch.map_err(failed)?,
             alive: None,
+            is_certain: only_real_opens_are_told(dir).unwrap_or(false),
             inotify,
             buffer: Box::new([0; PORTION_BYTES]),
         })
@@ -68,20 +97,27 @@ impl Watch {
     }
 
     /// Watches for a script that closes this FIFO. What was open for writing as well is not told.
+    /// Fails where the FIFO is watched already.
     pub(crate) fn watch_close(
         &mut self,
         dir: &ControlDir,
         fifo: &CStr,
     ) -> io::Result<WatchDescriptor> {
-        let path = dir.path_by_fd().join(OsStr::from_bytes(fifo.to_bytes()));
-        let mask = WatchMask::CLOSE_NOWRITE | WatchMask::DONT_FOLLOW;
-        self.inotify.watches().add(path, mask)
+        let mask = WatchMask::CLOSE_NOWRITE | WatchMask::DONT_FOLLOW | WatchMask::MASK_CREATE;
+        self.inotify.watches().add(path_in(dir, fifo), mask)
     }
 
     /// Watches also for a script that opens the FIFO of this descriptor.
     pub(crate) fn watch_open(&mut self, fifo: &Fd) -> io::Result<WatchDescriptor> {
-        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
+        // Added, lest a close in between goes untold.
+        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE | WatchMask::MASK_ADD;
         self.add(fifo.as_raw_fd(), mask)
+    }
+
+    /// Whether [`Event::Opened`] tells for certain that a script had the FIFO open. If not, it was
+    /// perhaps mkfifo(1).
+    pub(crate) fn is_certain(&self) -> bool {
+        self.is_certain
     }
 
     fn add(&mut self, fd: RawFd, mask: WatchMask) -> io::Result<WatchDescriptor> {

@@ -2,9 +2,10 @@
 
 mod common;
 use common::{Control, In, stat, take, take_named, take_nothing, until};
-use jepsen_antithesis::{Completion, Kind};
+use jepsen_antithesis::{Completion, Kind, Next};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::time::Duration;
 
 #[test]
 fn a_plain_script_gets_its_result() {
@@ -121,6 +122,41 @@ fn a_fifo_renamed_over_another_takes_only_its_name() {
     composer.complete(new_op.id, 0, b"new").unwrap();
     assert_eq!(new.text(), "new");
     assert_eq!(control.fifos(), [""; 0]);
+}
+
+/// An operation whose FIFO was removed and made again by another script: what it is completed with
+/// is nobody's, and the other's result the other's, whoever comes first.
+#[test]
+fn a_name_that_became_another_scripts_is_left_to_it() {
+    for other_is_first in [true, false] {
+        let control = Control::new();
+        let composer = control.open();
+        // Without a moment in which the library would open what it has found.
+        let at_once = || match composer.next(Some(Duration::ZERO)).unwrap() {
+            Next::Op(op) => op,
+            other => panic!("an operation, not {other:?}"),
+        };
+        control.mkfifo("op-1");
+        let stale = at_once();
+        fs::remove_file(control.fifo("op-1")).unwrap();
+        control.mkfifo("op-1");
+        let op = at_once();
+        let script = if other_is_first {
+            composer.complete(op.id, 0, b"whole").unwrap();
+            composer.complete(stale.id, 0, b"stale").unwrap();
+            control.bash("exec cat op-1")
+        } else {
+            let script = control.bash("exec cat op-1");
+            // In read when the library has awaited it meanwhile.
+            until("it opens the FIFO", || {
+                script.is_in("cat", In::Open) || script.is_in("cat", In::Read)
+            });
+            composer.complete(stale.id, 0, b"stale").unwrap();
+            composer.complete(op.id, 0, b"whole").unwrap();
+            script
+        };
+        assert_eq!(script.text(), "whole");
+    }
 }
 
 #[test]

@@ -33,7 +33,12 @@ impl State {
                 Event::Arrived { name, by_rename } => self.arrived(name, by_rename, now),
                 Event::Opened(watch) => {
                     if let Some(&id) = self.ids_by_watch.get(&watch) {
-                        self.opened(id);
+                        if self.watch.is_certain() {
+                            self.note_opened(id);
+                        } else {
+                            self.look_for_reader(id);
+                        }
+                        self.advance(id);
                     }
                 }
                 Event::Overflow => {

@@ -27,12 +27,12 @@ impl State {
         self.hold_for_latecomers(fifo);
     }
 
-    fn hold_for_latecomers(&mut self, mut fifo: Fifo) {
+    fn hold_for_latecomers(&mut self, fifo: Fifo) {
+        if let Some(watch) = fifo.watch() {
+            self.unwatch(watch.clone());
+        }
         if !fifo.is_awaiting() && !fifo.is_half_open() {
             return;
-        }
-        if let Some(watch) = fifo.opened() {
-            self.watch.unwatch(watch);
         }
         if self.late.len() >= self.max_fds {
             self.let_latecomers_go();

@@ -181,6 +181,9 @@ impl State {
             self.dir.remove(&entry.fifo.name);
         }
         self.ids_by_file.remove(&entry.fifo.file);
+        if let Some(watch) = entry.fifo.watch() {
+            self.unwatch(watch.clone());
+        }
         if let Some(status) = status {
             entry.fifo.mark(status);
         }

@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::fifo::Reader;
+use inotify::WatchDescriptor;
 use nix::errno::Errno;
 
 impl State {
@@ -33,7 +34,8 @@ impl State {
         if let Some(first) = self.half_open.filter(|&first| first != id) {
             self.open_or_await(first)?;
         }
-        if !self.may_await() {
+        // Half of what it takes to be awaited is taken already.
+        if self.half_open != Some(id) && !self.may_await() {
             return Err(Errno::EMFILE);
         }
         let Some(entry) = self.entries.get_mut(&id) else {
@@ -41,16 +43,15 @@ impl State {
         };
         let awaited = entry.fifo.await_script(&self.dir, &mut self.watch);
         self.half_open = entry.fifo.is_half_open().then_some(id);
-        let watch = awaited?;
-        if !entry.fifo.is_awaiting() {
-            return Ok(());
+        if let Some(watch) = entry.fifo.watch() {
+            self.ids_by_watch.insert(watch.clone(), id);
         }
-        self.fds += 1;
-        self.awaiting += 1;
-        if let Some(watch) = watch {
-            self.ids_by_watch.insert(watch, id);
+        awaited?;
+        self.fds += usize::from(entry.fifo.write_end().is_some());
+        if entry.fifo.is_awaiting() {
+            self.awaiting += 1;
+            self.look_for_reader(id);
         }
-        self.look_for_reader(id);
         Ok(())
     }
 
@@ -63,6 +64,9 @@ impl State {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
+        if !entry.fifo.is_awaiting() {
+            return;
+        }
         match entry.fifo.reader() {
             Reader::Script => self.note_opened(id),
             Reader::Nobody if entry.fifo.is_watched() => {}
@@ -83,20 +87,19 @@ impl State {
         Ok(())
     }
 
-    /// The script has opened its FIFO: what it is to be told can be sent.
-    pub(super) fn opened(&mut self, id: u64) {
-        self.note_opened(id);
-        self.advance(id);
-    }
-
+    /// The script has opened its FIFO.
     pub(super) fn note_opened(&mut self, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
         self.awaiting -= usize::from(entry.fifo.is_awaiting());
         if let Some(watch) = entry.fifo.opened() {
-            self.ids_by_watch.remove(&watch);
-            self.watch.unwatch(watch);
+            self.unwatch(watch);
         }
+    }
+
+    pub(super) fn unwatch(&mut self, watch: WatchDescriptor) {
+        self.ids_by_watch.remove(&watch);
+        self.watch.unwatch(watch);
     }
 }

@@ -66,29 +66,51 @@ static void start_scripts(const char *dir, struct stopping *scripts) {
     }
 }
 
-static void end_scripts(struct stopping *scripts, const char *output) {
-    for (int i = 0; i < SCRIPTS; i++) {
-        expect_output(scripts[i].script, output, strlen(output));
-        close(scripts[i].syscall);
-    }
-    while (taken_count > 0) free_descriptor();
+static void end_script(struct stopping *script, const char *output) {
+    expect_output(script->script, output, strlen(output));
+    close(script->syscall);
 }
 
-static void results_arrive(jep_composer *composer, const char *dir) {
+static int64_t processor_us(void) {
+    struct timespec used;
+    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
+    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
+}
+
+static void nothing_spins(void) {
+    struct timespec moment = {0, 300000000};
+    int64_t time = now_us(), used = processor_us();
+    CHECK(nanosleep(&moment, NULL) == 0);
+    CHECK(processor_us() - used < (now_us() - time) / 2);
+}
+
+/* The first script is let through by the one end that can be opened, and gets its result, or is
+ * killed, when another end can be. */
+static void results_arrive(jep_composer *composer, const char *dir, int first_is_killed) {
     struct stopping scripts[SCRIPTS];
     start_scripts(dir, scripts);
     for (int i = 0; i < SCRIPTS; i++) {
         jep_fifo_op op = take(composer);
         CHECK(number_of(&op) == i);
-        /* One end can be opened, and two are needed. */
         if (i == 0) free_descriptor();
         CHECK_CODE(JEP_PENDING, jep_complete(composer, op.id, 0, (const uint8_t *)"whole", 5));
     }
     go_on(scripts[0].script);
     AWAIT(is_in(&scripts[0], SYS_read));
+    nothing_spins();
+    if (first_is_killed) {
+        CHECK(kill(scripts[0].script.pid, SIGKILL) == 0);
+        CHECK(reap(scripts[0].script.pid) == -SIGKILL);
+    }
     free_descriptor();
     for (int i = 1; i < SCRIPTS; i++) go_on(scripts[i].script);
-    end_scripts(scripts, "whole");
+    for (int i = first_is_killed; i < SCRIPTS; i++) end_script(&scripts[i], "whole");
+    if (first_is_killed) {
+        close(scripts[0].script.out);
+        close(scripts[0].syscall);
+    }
+    while (taken_count > 0) free_descriptor();
+    AWAIT(stat_of(composer, "outstanding") == 0);
 }
 
 static void all_are_released(jep_composer *composer, const char *dir, int descriptors) {
@@ -103,7 +125,8 @@ static void all_are_released(jep_composer *composer, const char *dir, int descri
     jep_free(composer);
     /* What could not be opened is the next harness'. */
     jep_free(open_composer(dir, NULL));
-    end_scripts(scripts, "");
+    for (int i = 0; i < SCRIPTS; i++) end_script(&scripts[i], "");
+    while (taken_count > 0) free_descriptor();
 }
 
 int main(int argc, char **argv) {
@@ -114,7 +137,8 @@ int main(int argc, char **argv) {
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
 
     jep_composer *composer = open_composer(dir, NULL);
-    results_arrive(composer, dir);
+    results_arrive(composer, dir, 0);
+    results_arrive(composer, dir, 1);
     all_are_released(composer, dir, 0);
     all_are_released(open_composer(dir, NULL), dir, 1);
     return 0;

@@ -121,18 +121,22 @@ impl Script {
 
     /// Waits until the program of this name is blocked in a system call on its FIFO.
     pub fn until_in(&self, program: &str, call: In) {
+        until(&format!("a script is blocked in {call:?}"), || {
+            self.is_in(program, call)
+        });
+    }
+
+    /// Whether the program of this name is blocked in a system call on its FIFO.
+    pub fn is_in(&self, program: &str, call: In) -> bool {
         let number = match call {
             In::Open => nix::libc::SYS_openat,
             In::Read => nix::libc::SYS_read,
         };
-        let path = format!("/proc/{}/syscall", self.pid());
-        until(&format!("a script is blocked in {call:?}"), || {
-            // The program counts: bash reads its own input before it becomes cat.
-            let name = fs::read_to_string(format!("/proc/{}/comm", self.pid()));
-            let blocked = fs::read_to_string(&path)
-                .is_ok_and(|now| now.split(' ').next() == Some(&number.to_string()));
-            name.is_ok_and(|name| name.trim() == program) && blocked
-        });
+        // The program counts: bash reads its own input before it becomes cat.
+        let name = fs::read_to_string(format!("/proc/{}/comm", self.pid()));
+        let blocked = fs::read_to_string(format!("/proc/{}/syscall", self.pid()))
+            .is_ok_and(|now| now.split(' ').next() == Some(&number.to_string()));
+        name.is_ok_and(|name| name.trim() == program) && blocked
     }
 
     /// Lets a script that waits in `read` go on.
