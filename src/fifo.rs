@@ -128,15 +128,23 @@ impl Fifo {
     ///
     /// `ENXIO`: no script is known to have it open yet. `EMFILE` and the like: try again later.
     pub(crate) fn attach(&mut self, dir: &ControlDir) -> nix::Result<()> {
+        self.check_name(dir);
+        self.attach_new(dir)
+    }
+
+    /// To open what has become another's name would let its script through, to no result.
+    fn check_name(&mut self, dir: &ControlDir) {
+        if self.is_unopened() && !self.has_its_name(dir) {
+            self.end = End::Lost;
+        }
+    }
+
+    /// [`Fifo::attach`] for one that was found by its name a moment ago.
+    pub(crate) fn attach_new(&mut self, dir: &ControlDir) -> nix::Result<()> {
         match self.end {
             End::Unopened => {}
             End::HalfOpen { .. } => return Err(Errno::ENXIO),
             End::Awaiting(_) | End::Attached(_) | End::Lost => return Ok(()),
-        }
-        if !self.has_its_name(dir) {
-            // To open what has the name now would let its script through, to no result.
-            self.end = End::Lost;
-            return Ok(());
         }
         self.end = match sys::open_fifo(dir.fd(), &self.name, self.file, OFlag::O_WRONLY) {
             Ok(Some(fd)) => End::Attached(fd),
@@ -148,18 +156,14 @@ impl Fifo {
         Ok(())
     }
 
-    /// Opens the write end whether a script is there or not, so that its open will not block and
-    /// will be seen. Where the kernel has no more watches, [`Fifo::reader`] must be asked from time
+    /// Opens the write end although [`Fifo::attach`] found no script, so that its open will not block
+    /// and will be seen. Where the kernel has no more watches, [`Fifo::reader`] must be asked from time
     /// to time.
     ///
     /// # Errors
     ///
     /// `EMFILE` and the like: try again later.
     pub(crate) fn await_script(&mut self, dir: &ControlDir, watch: &mut Watch) -> nix::Result<()> {
-        if !self.has_its_name(dir) {
-            self.end = End::Lost;
-            return Ok(());
-        }
         if self.watch.is_none() && self.end.is_unseen() {
             // From before the script can open it: one that dies before its open can be watched for
             // is seen to close it.

@@ -177,7 +177,7 @@ impl State {
             // Descriptors have been short for a while, and most of these have gone without.
             self.unopened.retain(|id| self.entries.contains_key(id));
         }
-        if open_later || self.fds >= self.max_fds || self.attach(id).is_err() {
+        if open_later || self.fds >= self.max_fds || self.attach_new(id).is_err() {
             self.unopened.push_back(id);
         }
         self.route(id);

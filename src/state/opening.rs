@@ -1,7 +1,8 @@
 //! Which FIFOs are held open, and who is seen to read them.
 
 use super::State;
-use crate::fifo::Reader;
+use crate::directory::ControlDir;
+use crate::fifo::{Fifo, Reader};
 use inotify::WatchDescriptor;
 use nix::errno::Errno;
 
@@ -76,13 +77,26 @@ impl State {
 
     /// Opens a FIFO whose script has it open.
     pub(super) fn attach(&mut self, id: u64) -> nix::Result<()> {
+        self.attach_by(id, Fifo::attach)
+    }
+
+    /// [`State::attach`] for one that was found a moment ago.
+    pub(super) fn attach_new(&mut self, id: u64) -> nix::Result<()> {
+        self.attach_by(id, Fifo::attach_new)
+    }
+
+    fn attach_by(
+        &mut self,
+        id: u64,
+        attach: fn(&mut Fifo, &ControlDir) -> nix::Result<()>,
+    ) -> nix::Result<()> {
         let Some(entry) = self.entries.get_mut(&id) else {
             return Ok(());
         };
         if !entry.fifo.is_unopened() {
             return Ok(());
         }
-        entry.fifo.attach(&self.dir)?;
+        attach(&mut entry.fifo, &self.dir)?;
         self.fds += usize::from(entry.fifo.write_end().is_some());
         Ok(())
     }

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -103,6 +104,14 @@ static inline long long stat_of(jep_composer *composer, const char *counter) {
     char *found = strstr(json, key);
     CHECK(found != NULL);
     return strtoll(found + strlen(key), NULL, 10);
+}
+
+/* Whether inotify tells of files only that were really open, as it does since Linux 6.10. */
+static inline int opens_are_certain(void) {
+    struct utsname kernel;
+    int major = 0, minor = 0;
+    CHECK(uname(&kernel) == 0 && sscanf(kernel.release, "%d.%d", &major, &minor) == 2);
+    return major > 6 || (major == 6 && minor >= 10);
 }
 
 /* Takes the next operation. */
