@@ -134,7 +134,11 @@ impl Fifo {
 
     /// To open what has become another's name would let its script through, to no result.
     fn check_name(&mut self, dir: &ControlDir) {
-        if self.is_unopened() && !self.has_its_name(dir) {
+        let is_anothers = || match dir.stat(&self.name) {
+            Ok(stat) => stat.file != self.file,
+            Err(errno) => errno == Errno::ENOENT,
+        };
+        if self.is_unopened() && is_anothers() {
             self.end = End::Lost;
         }
     }
@@ -170,14 +174,16 @@ impl Fifo {
             self.watch = watch.watch_close(dir, &self.name).ok();
         }
         self.hold_open(dir)?;
-        if let End::Awaiting(writer) = &self.end {
+        let opened = match &self.end {
             // Only now, so that every open that is reported is the script's.
-            let opened = watch.watch_open(writer).ok();
-            if opened != self.watch
-                && let Some(other) = std::mem::replace(&mut self.watch, opened)
-            {
-                watch.unwatch(other);
-            }
+            End::Awaiting(writer) => watch.watch_open(writer).ok(),
+            // The name had become another's: so is what was watched by it.
+            _ => None,
+        };
+        if opened != self.watch
+            && let Some(other) = std::mem::replace(&mut self.watch, opened)
+        {
+            watch.unwatch(other);
         }
         Ok(())
     }

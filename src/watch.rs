@@ -32,20 +32,23 @@ fn path_in(dir: &ControlDir, name: &CStr) -> PathBuf {
 /// Whether this kernel reports files that were opened, not those that were only looked up with
 /// O_PATH. Those it told of before Linux 6.10; and mkfifo(1) looks up what it has just made, when it
 /// is given a mode.
-fn only_real_opens_are_told(dir: &ControlDir) -> io::Result<bool> {
-    let mut inotify = Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd())?;
+fn only_real_opens_are_told(inotify: &mut Inotify, dir: &ControlDir) -> io::Result<bool> {
     let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
     let own_file = CString::new(LOCK)?;
-    inotify.watches().add(path_in(dir, &own_file), mask)?;
+    let watch = inotify.watches().add(path_in(dir, &own_file), mask)?;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    drop(Fd::open(|| {
-        openat(dir.fd(), &*own_file, flags, Mode::empty())
-    })?);
-    match inotify.read_events(&mut [0; PORTION_BYTES]) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(true),
-        Err(error) => Err(error),
-        Ok(_) => Ok(false),
-    }
+    let looked_up = Fd::open(|| openat(dir.fd(), &*own_file, flags, Mode::empty()))?;
+    drop(looked_up);
+    let mut buffer = [0; PORTION_BYTES];
+    let nothing_told = match inotify.read_events(&mut buffer) {
+        Ok(_) => false,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
+        Err(error) => return Err(error),
+    };
+    inotify.watches().remove(watch)?;
+    // That the watch is removed.
+    inotify.read_events(&mut buffer)?;
+    Ok(nothing_told)
 }
 
 /// One thing that happened.
@@ -67,7 +70,9 @@ impl Watch {
     /// Starts to watch for names that appear in `dir`.
     pub(crate) fn new(dir: &ControlDir) -> Result<Watch, Error> {
         let failed = |error| dir.error("watch", "", error);
-        let inotify = Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd()).map_err(failed)?;
+        let mut inotify =
+            Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd()).map_err(failed)?;
+        let is_certain = only_real_opens_are_told(&mut inotify, dir).map_err(failed)?;
         let mask = WatchMask::CREATE
             | WatchMask::MOVED_TO
             | WatchMask::DELETE_SELF
@@ -77,7 +82,7 @@ impl Watch {
         Ok(Watch {
             dir: watch.map_err(failed)?,
             alive: None,
-            is_certain: only_real_opens_are_told(dir).unwrap_or(false),
+            is_certain,
             inotify,
             buffer: Box::new([0; PORTION_BYTES]),
         })

@@ -16,6 +16,9 @@ impl State {
             && !fifo.is_half_open()
         {
             if self.late.is_empty() {
+                if let Some(watch) = fifo.watch() {
+                    self.unwatch(watch.clone());
+                }
                 return;
             }
             self.let_latecomers_go();
