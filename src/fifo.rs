@@ -63,13 +63,6 @@ enum End {
     Lost,
 }
 
-impl End {
-    /// Whether the script may yet be seen for the first time.
-    fn is_unseen(&self) -> bool {
-        !matches!(self, End::HalfOpen { seen: true, .. })
-    }
-}
-
 /// How much of the data went into the pipe.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
@@ -136,6 +129,7 @@ impl Fifo {
     fn check_name(&mut self, dir: &ControlDir) {
         let is_anothers = || match dir.stat(&self.name) {
             Ok(stat) => stat.file != self.file,
+            // Any other error may pass, and says nothing.
             Err(errno) => errno == Errno::ENOENT,
         };
         if self.is_unopened() && is_anothers() {
@@ -168,7 +162,8 @@ impl Fifo {
     ///
     /// `EMFILE` and the like: try again later.
     pub(crate) fn await_script(&mut self, dir: &ControlDir, watch: &mut Watch) -> nix::Result<()> {
-        if self.watch.is_none() && self.end.is_unseen() {
+        let seen = matches!(self.end, End::HalfOpen { seen: true, .. });
+        if self.watch.is_none() && !seen {
             // From before the script can open it: one that dies before its open can be watched for
             // is seen to close it.
             self.watch = watch.watch_close(dir, &self.name).ok();
@@ -177,7 +172,8 @@ impl Fifo {
         let opened = match &self.end {
             // Only now, so that every open that is reported is the script's.
             End::Awaiting(writer) => watch.watch_open(writer).ok(),
-            // The name had become another's: so is what was watched by it.
+            // The script has been seen, or the name had become another's: so is what was watched
+            // by it.
             _ => None,
         };
         if opened != self.watch
@@ -219,16 +215,18 @@ impl Fifo {
 
     /// Notes that the script has opened its FIFO. Returns the watch that is no longer needed.
     pub(crate) fn opened(&mut self) -> Option<WatchDescriptor> {
-        let (end, watch) = match std::mem::replace(&mut self.end, End::Lost) {
-            End::Awaiting(fd) => (End::Attached(fd), self.watch.take()),
+        self.end = match std::mem::replace(&mut self.end, End::Lost) {
+            End::Awaiting(fd) => End::Attached(fd),
             End::HalfOpen { own_reader, .. } => {
                 let seen = true;
-                (End::HalfOpen { own_reader, seen }, self.watch.take())
+                End::HalfOpen { own_reader, seen }
             }
-            other => (other, None),
+            other => {
+                self.end = other;
+                return None;
+            }
         };
-        self.end = end;
-        watch
+        self.take_watch()
     }
 
     /// The watch of this FIFO, if there is one.
@@ -236,14 +234,14 @@ impl Fifo {
         self.watch.as_ref()
     }
 
+    /// Gives up the watch of this FIFO, for its end.
+    pub(crate) fn take_watch(&mut self) -> Option<WatchDescriptor> {
+        self.watch.take()
+    }
+
     /// Whether the FIFO is held open for a script that has not been seen to open it.
     pub(crate) fn is_awaiting(&self) -> bool {
         matches!(self.end, End::Awaiting(_))
-    }
-
-    /// Whether that script's open will be reported.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.is_awaiting() && self.watch.is_some()
     }
 
     /// Whether somebody reads the FIFO that is held open for its script.

@@ -11,7 +11,6 @@ use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
 /// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
 /// thread that handles them.
@@ -25,19 +24,14 @@ pub(crate) struct Watch {
     buffer: Box<[u8; PORTION_BYTES]>,
 }
 
-fn path_in(dir: &ControlDir, name: &CStr) -> PathBuf {
-    dir.path_by_fd().join(OsStr::from_bytes(name.to_bytes()))
-}
-
 /// Whether this kernel reports files that were opened, not those that were only looked up with
 /// O_PATH. Those it told of before Linux 6.10; and mkfifo(1) looks up what it has just made, when it
 /// is given a mode.
 fn only_real_opens_are_told(inotify: &mut Inotify, dir: &ControlDir) -> io::Result<bool> {
     let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
-    let own_file = CString::new(LOCK)?;
-    let watch = inotify.watches().add(path_in(dir, &own_file), mask)?;
+    let watch = inotify.watches().add(dir.path_by_fd().join(LOCK), mask)?;
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let looked_up = Fd::open(|| openat(dir.fd(), &*own_file, flags, Mode::empty()))?;
+    let looked_up = Fd::open(|| openat(dir.fd(), LOCK, flags, Mode::empty()))?;
     drop(looked_up);
     let mut buffer = [0; PORTION_BYTES];
     let nothing_told = match inotify.read_events(&mut buffer) {
@@ -108,8 +102,9 @@ impl Watch {
         dir: &ControlDir,
         fifo: &CStr,
     ) -> io::Result<WatchDescriptor> {
+        let path = dir.path_by_fd().join(OsStr::from_bytes(fifo.to_bytes()));
         let mask = WatchMask::CLOSE_NOWRITE | WatchMask::DONT_FOLLOW | WatchMask::MASK_CREATE;
-        self.inotify.watches().add(path_in(dir, fifo), mask)
+        self.inotify.watches().add(path, mask)
     }
 
     /// Watches also for a script that opens the FIFO of this descriptor.

@@ -4,12 +4,21 @@
 
 mod common;
 use common::{Control, In, stat, take, take_named, take_nothing, until};
-use jepsen_antithesis::{Completion, Phase};
+use jepsen_antithesis::{Completion, Composer, FifoOp, Phase};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// An operation or check that was taken, and whose script was killed while it read.
+fn take_and_kill(control: &Control, composer: &Composer, name: &str) -> FifoOp {
+    let script = control.plain(name);
+    let op = take(composer);
+    script.until_blocked(In::Read);
+    script.kill();
+    op
 }
 
 #[test]
@@ -63,10 +72,7 @@ fn a_script_killed_in_flight_is_abandoned_though_nobody_waits_for_the_next() {
     let _alone = alone();
     let control = Control::new();
     let composer = control.open();
-    let script = control.plain("op-1");
-    let op = take(&composer);
-    script.until_blocked(In::Read);
-    script.kill();
+    let op = take_and_kill(&control, &composer, "op-1");
     assert_eq!(
         composer.complete(op.id, 0, b"x").unwrap(),
         Completion::Abandoned
@@ -143,10 +149,7 @@ fn a_check_whose_script_died_has_a_verdict_for_the_next() {
     let _alone = alone();
     let control = Control::new();
     let composer = control.open();
-    let script = control.plain("check");
-    let check = take(&composer);
-    script.until_blocked(In::Read);
-    script.kill();
+    let check = take_and_kill(&control, &composer, "check");
     assert_eq!(
         composer.complete(check.id, 0, b"valid").unwrap(),
         Completion::Abandoned

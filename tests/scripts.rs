@@ -1,8 +1,8 @@
 //! Scripts caught in every state: none hangs, none gets another's result, none half of its own.
 
 mod common;
-use common::{Control, In, stat, take, take_named, take_nothing, until};
-use jepsen_antithesis::{Completion, Kind, Next};
+use common::{Control, In, stat, take, take_named, take_nothing, take_within, until};
+use jepsen_antithesis::{Completion, Kind};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::time::Duration;
@@ -132,10 +132,7 @@ fn a_name_that_became_another_scripts_is_left_to_it() {
         let control = Control::new();
         let composer = control.open();
         // Without a moment in which the library would open what it has found.
-        let at_once = || match composer.next(Some(Duration::ZERO)).unwrap() {
-            Next::Op(op) => op,
-            other => panic!("an operation, not {other:?}"),
-        };
+        let at_once = || take_within(&composer, Duration::ZERO);
         control.mkfifo("op-1");
         let stale = at_once();
         fs::remove_file(control.fifo("op-1")).unwrap();

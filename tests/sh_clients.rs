@@ -193,15 +193,8 @@ fn killed_before_it_is_served_it_takes_its_fifo_along() {
             // Nobody serves it here: there is only the directory.
             fs::create_dir_all(shell.place.control()).unwrap();
             let op = shell.start("op");
-            until("it blocks in open", || {
-                let call =
-                    fs::read_to_string(format!("/proc/{}/syscall", op.id())).unwrap_or_default();
-                let number = call
-                    .split(' ')
-                    .next()
-                    .and_then(|number| number.parse().ok());
-                number == Some(nix::libc::SYS_openat) && !shell.place.left().is_empty()
-            });
+            until("its FIFO is there", || !shell.place.left().is_empty());
+            op.until_in(&[nix::libc::SYS_openat]);
             op.signal(signal);
             op.end().assert_result(128 + signal as i32, b"");
             assert!(shell.place.left().is_empty(), "{:?}", shell.place.left());

@@ -11,17 +11,10 @@ impl State {
     /// Lets go a FIFO that is not an entry: no script waits on it afterwards. One that cannot be
     /// opened for want of descriptors stays where it is, for the next harness to release.
     pub(super) fn release_now(&mut self, mut fifo: Fifo) {
-        while fifo.attach(&self.dir).is_err()
-            && fifo.await_script(&self.dir, &mut self.watch).is_err()
-            && !fifo.is_half_open()
-        {
-            if self.late.is_empty() {
-                if let Some(watch) = fifo.watch() {
-                    self.unwatch(watch.clone());
-                }
-                return;
-            }
-            self.let_latecomers_go();
+        let is_let_in = self.let_in(&mut fifo);
+        self.unwatch(fifo.take_watch());
+        if !is_let_in {
+            return;
         }
         self.stats.released += 1;
         if fifo.has_its_name(&self.dir) {
@@ -30,10 +23,21 @@ impl State {
         self.hold_for_latecomers(fifo);
     }
 
-    fn hold_for_latecomers(&mut self, fifo: Fifo) {
-        if let Some(watch) = fifo.watch() {
-            self.unwatch(watch.clone());
+    /// Opens a FIFO so that its script's open does not block. `false` for want of descriptors.
+    fn let_in(&mut self, fifo: &mut Fifo) -> bool {
+        while fifo.attach(&self.dir).is_err()
+            && fifo.await_script(&self.dir, &mut self.watch).is_err()
+            && !fifo.is_half_open()
+        {
+            if self.late.is_empty() {
+                return false;
+            }
+            self.let_latecomers_go();
         }
+        true
+    }
+
+    fn hold_for_latecomers(&mut self, fifo: Fifo) {
         if !fifo.is_awaiting() && !fifo.is_half_open() {
             return;
         }

@@ -169,10 +169,11 @@ impl State {
     /// Ends a FIFO: unlink, forget, mark, close, in this order. From the unlink on, the same name
     /// is another operation; and until the close, the same inode number is nobody else's.
     pub(super) fn forget(&mut self, id: u64, status: Option<u8>, has_name: bool) {
-        self.note_opened(id);
-        let Some(entry) = self.entries.remove(&id) else {
+        let Some(mut entry) = self.entries.remove(&id) else {
             return;
         };
+        self.awaiting -= usize::from(entry.fifo.is_awaiting());
+        self.unwatch(entry.fifo.take_watch());
         self.again.remove(id);
         if self.half_open == Some(id) {
             self.half_open = None;
@@ -181,9 +182,6 @@ impl State {
             self.dir.remove(&entry.fifo.name);
         }
         self.ids_by_file.remove(&entry.fifo.file);
-        if let Some(watch) = entry.fifo.watch() {
-            self.unwatch(watch.clone());
-        }
         if let Some(status) = status {
             entry.fifo.mark(status);
         }

@@ -70,7 +70,8 @@ impl State {
         }
         match entry.fifo.reader() {
             Reader::Script => self.note_opened(id),
-            Reader::Nobody if entry.fifo.is_watched() => {}
+            // Its open will be reported.
+            Reader::Nobody if entry.fifo.watch().is_some() => {}
             Reader::Nobody | Reader::Unclear => self.look_again(id),
         }
     }
@@ -107,13 +108,14 @@ impl State {
             return;
         };
         self.awaiting -= usize::from(entry.fifo.is_awaiting());
-        if let Some(watch) = entry.fifo.opened() {
-            self.unwatch(watch);
-        }
+        let watch = entry.fifo.opened();
+        self.unwatch(watch);
     }
 
-    pub(super) fn unwatch(&mut self, watch: WatchDescriptor) {
-        self.ids_by_watch.remove(&watch);
-        self.watch.unwatch(watch);
+    pub(super) fn unwatch(&mut self, watch: Option<WatchDescriptor>) {
+        if let Some(watch) = watch {
+            self.ids_by_watch.remove(&watch);
+            self.watch.unwatch(watch);
+        }
     }
 }

@@ -75,10 +75,17 @@ static inline jep_composer *open_composer(const char *dir, const char *options) 
     return composer;
 }
 
-static inline int64_t now_us(void) {
+static inline int64_t clock_us(clockid_t clock) {
     struct timespec now;
-    CHECK(clock_gettime(CLOCK_MONOTONIC, &now) == 0);
+    CHECK(clock_gettime(clock, &now) == 0);
     return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static inline int64_t now_us(void) { return clock_us(CLOCK_MONOTONIC); }
+
+static inline void sleep_us(int64_t us) {
+    struct timespec time = {us / 1000000, us % 1000000 * 1000};
+    CHECK(nanosleep(&time, NULL) == 0);
 }
 
 /* Lets others run between two looks at something that tells of no change. */
@@ -217,6 +224,12 @@ static inline void expect_output(struct script script, const void *wanted, size_
     free(got);
     close(script.out);
     CHECK(reap(script.pid) == 0);
+}
+
+/* Awaits that a child has stopped itself. */
+static inline void await_stop(struct script script) {
+    int status;
+    CHECK(waitpid(script.pid, &status, WUNTRACED) == script.pid && WIFSTOPPED(status));
 }
 
 static inline void kill_script(struct script script) {

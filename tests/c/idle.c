@@ -29,11 +29,6 @@ static unsigned long long switches(const int *tids, int count) {
     return sum;
 }
 
-static void sleep_us(int64_t us) {
-    struct timespec time = {us / 1000000, us % 1000000 * 1000};
-    CHECK(nanosleep(&time, NULL) == 0);
-}
-
 static int is_still(const int *tids, int count, int64_t us) {
     unsigned long long before = switches(tids, count);
     sleep_us(us);

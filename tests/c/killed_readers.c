@@ -224,7 +224,8 @@ int main(int argc, char **argv) {
     if (argc > 2 && strcmp(argv[2], "older-kernel") == 0) become_older_kernel();
     for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 7);
 
-    jep_composer *composer = open_composer(dir, "{\"close_linger_ms\": 0, \"drop_abandoned\": false}");
+    jep_composer *composer =
+        open_composer(dir, "{\"close_linger_ms\": 0, \"drop_abandoned\": false}");
     int count = scaled(18);
     if (count > MOST) count = MOST;
     killed_before_the_result(composer, dir, count);

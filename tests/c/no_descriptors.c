@@ -35,11 +35,6 @@ struct stopping {
     int syscall;
 };
 
-static void await_stop(struct script script) {
-    int status;
-    CHECK(waitpid(script.pid, &status, WUNTRACED) == script.pid && WIFSTOPPED(status));
-}
-
 static void go_on(struct script script) { CHECK(kill(script.pid, SIGCONT) == 0); }
 
 static int is_in(const struct stopping *script, long number) {
@@ -71,17 +66,10 @@ static void end_script(struct stopping *script, const char *output) {
     close(script->syscall);
 }
 
-static int64_t processor_us(void) {
-    struct timespec used;
-    CHECK(clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used) == 0);
-    return (int64_t)used.tv_sec * 1000000 + used.tv_nsec / 1000;
-}
-
 static void nothing_spins(void) {
-    struct timespec moment = {0, 300000000};
-    int64_t time = now_us(), used = processor_us();
-    CHECK(nanosleep(&moment, NULL) == 0);
-    CHECK(processor_us() - used < (now_us() - time) / 2);
+    int64_t time = now_us(), used = clock_us(CLOCK_PROCESS_CPUTIME_ID);
+    sleep_us(300000);
+    CHECK(clock_us(CLOCK_PROCESS_CPUTIME_ID) - used < (now_us() - time) / 2);
 }
 
 /* The first script is let through by the one end that can be opened, and gets its result, or is
@@ -98,17 +86,11 @@ static void results_arrive(jep_composer *composer, const char *dir, int first_is
     go_on(scripts[0].script);
     AWAIT(is_in(&scripts[0], SYS_read));
     nothing_spins();
-    if (first_is_killed) {
-        CHECK(kill(scripts[0].script.pid, SIGKILL) == 0);
-        CHECK(reap(scripts[0].script.pid) == -SIGKILL);
-    }
+    if (first_is_killed) kill_script(scripts[0].script);
     free_descriptor();
     for (int i = 1; i < SCRIPTS; i++) go_on(scripts[i].script);
     for (int i = first_is_killed; i < SCRIPTS; i++) end_script(&scripts[i], "whole");
-    if (first_is_killed) {
-        close(scripts[0].script.out);
-        close(scripts[0].syscall);
-    }
+    if (first_is_killed) close(scripts[0].syscall);
     while (taken_count > 0) free_descriptor();
     AWAIT(stat_of(composer, "outstanding") == 0);
 }

@@ -117,8 +117,7 @@ static void slow_reader(const char *dir) {
 static void late_script(const char *dir) {
     struct script script =
         run_script("mkfifo \"$0\" && kill -STOP $$ && exec cat \"$0\"", dir, "op-late");
-    int status;
-    CHECK(waitpid(script.pid, &status, WUNTRACED) == script.pid && WIFSTOPPED(status));
+    await_stop(script);
     CHECK_CODE(JEP_OK, poll_for_next(PATIENCE_US));
     CHECK_CODE(JEP_PENDING, jep_complete(composer, op.id, 0, (const uint8_t *)"late", 4));
     expect_quiet();

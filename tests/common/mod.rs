@@ -205,7 +205,12 @@ pub fn until(what: &str, mut condition: impl FnMut() -> bool) {
 
 /// The next operation, which must come.
 pub fn take(composer: &Composer) -> FifoOp {
-    match composer.next(Some(PATIENCE)).unwrap() {
+    take_within(composer, PATIENCE)
+}
+
+/// The next operation, which must come in this time.
+pub fn take_within(composer: &Composer, time: Duration) -> FifoOp {
+    match composer.next(Some(time)).unwrap() {
         Next::Op(op) => op,
         other => panic!("an operation, not {other:?}"),
     }
