@@ -2,7 +2,7 @@
 
 ================== ===========================================================================
 ``history.jsonl``  the history, written while it happens: readable up to the last operation,
-                   also when the harness was killed
+                   also when the harness was killed; `journal` says how
 ``history.edn``    the same at the end, as Jepsen, Knossos and Elle read it
 ``test.json``      the test map
 ``results.json``   the verdict
@@ -17,14 +17,15 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from . import edn
+from . import edn, journal
 from .types import Op, Test
 
 BASE = "store"
@@ -46,13 +47,24 @@ class Store:
         # A name is one directory, whatever is in it.
         safe = name.replace("/", "_").replace("\0", "_").strip(". ") or "test"
         self.path = _make_dir(Path(base, safe))
-        self._journal = open(self.path / "history.jsonl", "wb", buffering=0)  # noqa: SIM115
+        self._journal: IO[bytes] = open(  # noqa: SIM115
+            self.path / "history.jsonl", "wb", buffering=0
+        )
         for link in (Path(base, "latest"), Path(base, "current"), self.path.parent / "latest"):
             _link(link, self.path)
 
+    @classmethod
+    def reopen(cls, path: str | Path) -> Store:
+        """The directory of a run that has ended, to analyse it again. What is there stays."""
+        store = cls.__new__(cls)
+        # `latest` is a link, and may lead elsewhere by and by.
+        store.path = Path(path).resolve()
+        store._journal = open(store.path / "history.jsonl", "rb")  # noqa: SIM115
+        return store
+
     def journal(self, op: Op) -> None:
         """Appends an operation to ``history.jsonl``. It survives the harness when this returns."""
-        line = memoryview(_line(op))
+        line = memoryview(journal.dumps(op))
         while line:  # A disk that is almost full takes a part.
             line = line[self._journal.write(line) :]
 
@@ -105,16 +117,14 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def to_json(value: Any, indent: int | None = None) -> str:
-    """`value` as JSON; what JSON does not have becomes what comes nearest to it."""
+    """`value` as JSON; what JSON does not have becomes what comes nearest to it: a number that is
+    not finite its name, and what is nested too deeply an ellipsis.
+    """
+    encoder = json.JSONEncoder(default=_plain, indent=indent, ensure_ascii=False, allow_nan=False)
     try:
-        return json.dumps(value, default=_plain, indent=indent, ensure_ascii=False)
-    except (TypeError, ValueError):
-        # A key that is neither string, number nor None, or a structure that contains itself.
-        return json.dumps(_string_keys(value), default=_plain, indent=indent, ensure_ascii=False)
-
-
-def _line(op: Op) -> bytes:
-    return f"{to_json(op)}\n".encode(errors="backslashreplace")
+        return encoder.encode(value)
+    except (TypeError, ValueError, RecursionError):
+        return encoder.encode(_simple(value))
 
 
 def _plain(value: Any) -> Any:
@@ -127,18 +137,26 @@ def _plain(value: Any) -> Any:
     return edn.text(value)
 
 
-def _string_keys(value: Any, outer: tuple[int, ...] = ()) -> Any:
-    if id(value) in outer:
+# Far from what Python's recursion limit allows, wherever this is called from.
+_MAX_DEPTH = 100
+
+
+def _simple(value: Any, outer: tuple[int, ...] = ()) -> Any:
+    """`value` with strings for keys, without what contains itself, not too deep."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if not isinstance(value, (Mapping, list, tuple, AbstractSet)):
+        return value
+    if id(value) in outer or len(outer) >= _MAX_DEPTH:
         return "…"
     outer = (*outer, id(value))
     if isinstance(value, Mapping):
         return {
-            k if isinstance(k, str) else edn.text(k): _string_keys(v, outer)
-            for k, v in value.items()
+            k if isinstance(k, str) else edn.text(k): _simple(v, outer) for k, v in value.items()
         }
-    if isinstance(value, (list, tuple, AbstractSet)):
-        return [_string_keys(v, outer) for v in value]
-    return value
+    if isinstance(value, AbstractSet):
+        value = sorted(value, key=edn.dumps)
+    return [_simple(v, outer) for v in value]
 
 
 def _make_dir(parent: Path) -> Path:
