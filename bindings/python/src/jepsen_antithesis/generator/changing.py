@@ -38,7 +38,24 @@ def map(f: Callable[..., Op], gen: Gen) -> Generator | None:
     lifted = lift(gen)
     if lifted is None:
         return None
-    return _Map(f, len(inspect.signature(f).parameters) >= 3, lifted)
+    return _Map(f, _wants_context(f), lifted)
+
+
+def _wants_context(f: Callable[..., Op]) -> bool:
+    """Whether `f` takes (op, test, ctx), and not only the operation."""
+    try:
+        parameters = inspect.signature(f).parameters.values()
+    except ValueError:  # Some built-in functions have none.
+        return False
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = sum(p.default is p.empty for p in positional)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
+    if required <= 1 and (positional or variadic):
+        # What has a default is the function's own.
+        return False
+    if required <= 3 and (variadic or len(positional) >= 3):
+        return True
+    raise TypeError(f"A function for map takes (op) or (op, test, ctx); {f!r} does not.")
 
 
 def f_map(names: dict[Any, Any], gen: Gen) -> Generator | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,8 +55,13 @@ def _problems(step: Any, ctx: Context) -> list[str]:
     problems = []
     if operation.get("type") not in _TYPES:
         problems.append("type should be invoke, info, sleep or log")
-    if not isinstance(operation.get("time"), (int, float)):
+    time = operation.get("time")
+    if not isinstance(time, (int, float)):
         problems.append("time should be a number")
+    elif not math.isfinite(time):
+        problems.append(f"time should be a finite number of nanoseconds, not {time!r}")
+    if operation.get("type") == "sleep" and not _is_duration(operation.get("value")):
+        problems.append("the value of a sleep should be a number of seconds, finite, 0 or more")
     process = operation.get("process")
     if process is None:
         problems.append("there is no process")
@@ -64,6 +70,12 @@ def _problems(step: Any, ctx: Context) -> list[str]:
         if thread is None or not ctx.thread_free(thread):
             problems.append(f"process {process!r} is not free")
     return problems
+
+
+def _is_duration(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return math.isfinite(value) and value >= 0
 
 
 def validate(gen: Gen) -> Generator | None:

@@ -8,7 +8,7 @@ from typing import Any, overload
 from ..context import Context
 from ..types import Test
 from .lifting import lift
-from .protocol import PENDING, Gen, Generator, Step
+from .protocol import PENDING, Gen, Generator, Step, count
 from .wrapper import Wrapper
 
 
@@ -30,6 +30,7 @@ class _Limit(Wrapper):
 
 def limit(remaining: int, gen: Gen) -> Generator | None:
     """At most `remaining` operations of `gen`."""
+    count("limit", remaining)
     lifted = lift(gen)
     return None if lifted is None else _Limit(remaining, lifted)
 
@@ -67,8 +68,8 @@ def repeat(*args: Any) -> Generator | None:
     between, so that a function is called anew each time.
     """
     remaining, gen = (None, *args) if len(args) == 1 else args
-    if remaining is not None and remaining < 0:
-        raise ValueError(f"repeat needs a number of times that is not negative, not {remaining}.")
+    if remaining is not None:
+        count("repeat", remaining)
     lifted = lift(gen)
     return None if lifted is None else _Repeat(remaining, lifted)
 
@@ -104,6 +105,6 @@ def cycle(*args: Any) -> Generator | None:
     """
     remaining, gen = (None, *args) if len(args) == 1 else args
     lifted = lift(gen)
-    if lifted is None or (remaining is not None and remaining <= 0):
+    if lifted is None or (remaining is not None and count("cycle", remaining) == 0):
         return None
     return _Cycle(remaining, lifted, lifted)

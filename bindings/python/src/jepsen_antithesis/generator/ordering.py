@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from ..context import Context
 from ..types import Op, Test
@@ -32,19 +32,17 @@ def phases(*gens: Gen) -> Generator | None:
     """Everything of the first, then everything of the second, …, waiting in between until every
     thread is free.
     """
-    synchronized = [synchronize(gen) for gen in lift_all(gens)]
+    # Also around None, which waits too.
+    synchronized = [synchronize(gen) for gen in gens]
     if len(synchronized) < 2:
         return synchronized[0] if synchronized else None
     return lift(synchronized)
 
 
 def then(a: Gen, b: Gen) -> Generator | None:
-    """`b`, then, once every thread is free, `a`. Backwards, as Jepsen's, where it reads well in a
+    """`b`, which may be nothing, then, once every thread is free, `a`. Backwards, as Jepsen's, where it reads well in a
     chain: ``then(once(read), limit(3, write))`` reads last.
     """
-    a, b = lift(a), lift(b)
-    if a is None or b is None:
-        return cast("Generator | None", a or b)
     return lift([b, synchronize(a)])
 
 

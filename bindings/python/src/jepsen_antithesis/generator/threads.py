@@ -10,7 +10,7 @@ from ..context import Context, ThreadFilter, predicate, thread_filter
 from ..types import NEMESIS, Op, Test, Thread
 from .choosing import Candidate, any, soonest
 from .lifting import lift
-from .protocol import PENDING, Gen, Generator, Step
+from .protocol import PENDING, Gen, Generator, Step, count
 from .wrapper import Wrapper
 
 
@@ -58,7 +58,7 @@ def nemesis(nemesis_gen: Gen, client_gen: Gen = None) -> Generator | None:
 
 @dataclass(slots=True, eq=False)
 class _EachThread(Generator):
-    fresh: Generator
+    fresh: Generator | None
     filters: dict[Thread, ThreadFilter]
     gens: dict[Thread, Generator | None]
 
@@ -88,10 +88,11 @@ class _EachThread(Generator):
         return _EachThread(self.fresh, self.filters, {**self.gens, thread: updated})
 
 
-def each_thread(gen: Gen) -> Generator | None:
-    """A copy of `gen` for every thread, each seeing only its own thread."""
-    lifted = lift(gen)
-    return None if lifted is None else _EachThread(lifted, {}, {})
+def each_thread(gen: Gen) -> Generator:
+    """A copy of `gen` for every thread, each seeing only its own thread. Ends when every thread is
+    free again.
+    """
+    return _EachThread(lift(gen), {}, {})
 
 
 @dataclass(slots=True, eq=False)
@@ -127,15 +128,18 @@ def reserve(*args: Any) -> Generator:
     """``reserve(5, write, 10, cas, read)``: the first 5 threads write, the next 10 compare and
     set, the others read.
     """
-    *pairs, default = args
-    if len(pairs) % 2:
-        raise TypeError("reserve takes pairs of a count and a generator, then one generator.")
+    *pairs, default = args or (None,)
+    if len(pairs) % 2 or default is None:
+        raise TypeError(
+            "reserve takes pairs of a count and a generator, then one generator for the other "
+            f"threads, which is missing in {args!r:.2000}."
+        )
     first = 0
     ranges = []
-    for count in pairs[::2]:
-        threads = frozenset(range(first, first + count))
-        ranges.append((predicate(threads), thread_filter(threads), count))
-        first += count
+    for size in pairs[::2]:
+        threads = frozenset(range(first, first + count("reserve", size)))
+        ranges.append((predicate(threads), thread_filter(threads), size))
+        first += size
 
     def others(thread: Thread) -> bool:
         return not isinstance(thread, int) or thread >= first
@@ -162,4 +166,5 @@ class _ConcurrencyLimit(Wrapper):
 def concurrency_limit(n: int, gen: Gen) -> Generator | None:
     """At most `n` operations of `gen` at a time."""
     lifted = lift(gen)
-    return None if lifted is None or n <= 0 else _ConcurrencyLimit(n, lifted)
+    limited = count("concurrency_limit", n) > 0 and lifted is not None
+    return _ConcurrencyLimit(n, lifted) if limited else None

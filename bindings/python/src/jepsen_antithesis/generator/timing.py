@@ -10,7 +10,7 @@ from ..context import Context
 from ..rand import rng
 from ..types import Op, Test
 from .lifting import lift
-from .protocol import PENDING, Gen, Generator, Step
+from .protocol import PENDING, Gen, Generator, Step, seconds
 from .wrapper import Wrapper
 
 
@@ -45,6 +45,7 @@ def stagger(dt: float, gen: Gen) -> Generator | None:
     """Operations about every `dt` seconds: the gaps are uniform between 0 and 2 `dt`, over all
     threads together.
     """
+    dt = seconds("stagger", dt)
     lifted = lift(gen)
     return None if lifted is None else _Stagger(_nanos(2 * dt), None, lifted)
 
@@ -72,12 +73,12 @@ class _Delay(Wrapper):
 
 def delay(dt: float, gen: Gen) -> Generator:
     """Operations `dt` seconds apart, over all threads together; sooner when they are late."""
-    return _Delay(_nanos(dt), None, lift(gen))
+    return _Delay(_nanos(seconds("delay", dt)), None, lift(gen))
 
 
 def sleep(dt: float) -> Op:
     """One operation that keeps its process idle for `dt` seconds; not in the history."""
-    return {"type": "sleep", "value": dt}
+    return {"type": "sleep", "value": seconds("sleep", dt)}
 
 
 def log(message: Any) -> Op:
@@ -112,4 +113,5 @@ def time_limit(dt: float | None, gen: Gen) -> Generator | None:
     lifted = lift(gen)
     if dt is None or dt == math.inf:
         return lifted
-    return None if lifted is None or dt <= 0 else _TimeLimit(_nanos(dt), None, lifted)
+    nanos = _nanos(seconds("time_limit", dt))
+    return None if lifted is None or nanos == 0 else _TimeLimit(nanos, None, lifted)
