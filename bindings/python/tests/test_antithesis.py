@@ -36,11 +36,12 @@ from driving import (
 
 from jepsen_antithesis import NEMESIS, Client, DirectoryError, History, Nemesis, Op, Test, checker
 from jepsen_antithesis import generator as gen
+from jepsen_antithesis.attendant import ENDED, EXHAUSTED
 from jepsen_antithesis.context import Context
 from jepsen_antithesis.core import SetupError
-from jepsen_antithesis.interpreter import ENDED, EXHAUSTED
 
 READS = gen.repeat({"f": "read"})
+NOT_KNOWN = "unknown; no anomaly was found, but not everything could be checked"
 
 
 def read_edn(text: str) -> dict[str, Any]:
@@ -348,8 +349,8 @@ class TestVerdict:
         [
             (True, {}, 0, "checked: valid"),
             (False, {}, 1, "checked: invalid; see "),
-            ("unknown", {}, 0, "checked: unknown; see "),
-            ("unknown", {"unknown_status": 7}, 7, "checked: unknown; see "),
+            ("unknown", {}, 0, f"checked: {NOT_KNOWN}; see "),
+            ("unknown", {"unknown_status": 7}, 7, f"checked: {NOT_KNOWN}; see "),
             (False, {"name": None}, 1, "checked: invalid\n"),
         ],
     )
@@ -363,13 +364,17 @@ class TestVerdict:
         assert out.startswith(line)
         assert harness.result()["results"]["valid"] == valid
 
-    def test_of_a_checker_that_raises_is_unknown(self, driver: Driver) -> None:
+    def test_of_a_checker_that_raises_is_the_harness_failing(self, driver: Driver) -> None:
         def broken(test: Test, history: History, opts: Any) -> dict[str, Any]:
             raise RuntimeError("no idea")
 
-        harness = driver.harness(simple_test(Recorder(), READS, checker=broken))
-        assert driver.check().result()[0] == 0
-        assert "no idea" in harness.result()["results"]["error"]
+        composed = checker.compose({"broken": broken, "fine": verdict(True)})
+        harness = driver.harness(simple_test(Recorder(), READS, checker=composed))
+        status, out = driver.check().result()
+        results = driver.store / "latest" / "results.json"
+        failed = "failed: the checker broken failed: RuntimeError: no idea"
+        assert (status, out) == (1, f"{failed}; see {results.resolve()}\n")
+        assert "no idea" in harness.result()["results"]["broken"]["error"]
 
     def test_without_any_success_is_no_alarm(self, driver: Driver) -> None:
         class Failing(Recorder):

@@ -3,17 +3,27 @@
 A checker is a function of ``(test, history, opts)`` that returns a map with ``valid``: True, False
 or ``"unknown"``, and whatever explains it. An object with a method ``check`` of the same form
 serves as well. ``opts["dir"]`` is the test's directory, for files (None without a store).
+
+A checker that raises, or returns no such map, has failed. Its result is unknown, with the keys
+``checker_failed`` (the exception in one line) and ``error`` (the traceback). A failed checker is a
+failure of the harness, so that a checker that never works is noticed; see `failures`. One that
+runs out of memory or time (MemoryError, TimeoutError and its like) is unknown and has not failed.
 """
 
 from __future__ import annotations
 
+import asyncio
 import builtins
+import concurrent.futures
 import logging
+import multiprocessing
+import subprocess
 import traceback
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from .edn import text
 from .history import History, is_client_op, is_fail, is_info, is_invoke, is_ok
 from .types import Op, Test
 
@@ -22,30 +32,50 @@ log = logging.getLogger(__name__)
 UNKNOWN = "unknown"
 """Instead of True or False: the checker cannot tell."""
 
+FAILED = "checker_failed"
+"""The key of a result whose checker failed; its value is the exception, in one line."""
+
 Result: TypeAlias = dict[str, Any]
+Opts: TypeAlias = dict[str, Any]
 
 
 @runtime_checkable
 class Checker(Protocol):
     """An object that checks."""
 
-    def check(self, test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(self, test: Test, history: History, opts: Opts) -> Mapping[str, Any]:
         """The verdict on `history`."""
         ...
 
 
-Check: TypeAlias = Checker | Callable[[Test, History, Mapping[str, Any]], Result]
+Check: TypeAlias = Checker | Callable[[Test, History, Opts], Mapping[str, Any]]
 
 _PRIORITIES = {True: 0, UNKNOWN: 1, False: 2}
+
+# A bigger machine or a longer limit may let these succeed; the checker itself is not wrong.
+_EXHAUSTED = (
+    MemoryError,
+    TimeoutError,
+    asyncio.TimeoutError,  # Until Python 3.11, these two are not TimeoutError.
+    concurrent.futures.TimeoutError,
+    multiprocessing.TimeoutError,
+    subprocess.TimeoutExpired,
+)
+
+_MAX_MESSAGE = 500
 
 
 def merge_valid(valids: Iterable[Any]) -> Any:
     """The verdict on all: False over unknown over True. ValueError for anything else."""
     worst = 0
     for valid in valids:
-        if valid not in _PRIORITIES:
+        try:
+            priority = _PRIORITIES.get(valid)
+        except TypeError:  # Not hashable.
+            priority = None
+        if priority is None:
             raise ValueError(f"{valid!r} is no verdict; valid is True, False or {UNKNOWN!r}.")
-        worst = max(worst, _PRIORITIES[valid])
+        worst = max(worst, priority)
     # Never what was given, which may only be equal to a verdict, as other libraries' booleans are.
     return (True, UNKNOWN, False)[worst]
 
@@ -53,16 +83,54 @@ def merge_valid(valids: Iterable[Any]) -> Any:
 def check_safe(
     checker: Check, test: Test, history: History, opts: Mapping[str, Any] | None = None
 ) -> Result:
-    """The verdict of `checker`; unknown, with the traceback as ``error``, when it raises."""
+    """The verdict of `checker`. When it raises, the verdict is unknown, with the traceback as
+    ``error`` and, unless it ran out of memory or time, the exception as ``checker_failed``.
+    """
     check = checker.check if isinstance(checker, Checker) else checker
     try:
-        result = check(test, history, opts or {})
-        if not isinstance(result, dict) or "valid" not in result:
-            raise TypeError(f"A checker returns a dict with valid in it; {checker!r}: {result!r}")
+        result = check(test, history, dict(opts or {}))
+        if not isinstance(result, Mapping) or "valid" not in result:
+            raise TypeError(
+                f"a checker returns a map with valid (True, False or {UNKNOWN!r}) in it, "
+                f"but this one returned {result!r}"
+            )
         return {**result, "valid": merge_valid([result["valid"]])}
-    except (Exception, SystemExit):
-        log.warning("Error while checking the history", exc_info=True)
+    except _EXHAUSTED:
+        log.warning("A checker ran out of memory or time", exc_info=True)
         return {"valid": UNKNOWN, "error": traceback.format_exc()}
+    except (Exception, SystemExit) as error:
+        log.warning("Error while checking the history", exc_info=True)
+        return {"valid": UNKNOWN, FAILED: one_line(error), "error": traceback.format_exc()}
+
+
+def failures(results: Any) -> list[tuple[str, str]]:
+    """The checkers that failed, anywhere in `results`: the path of each (the keys that lead to its
+    result, joined by slashes) and its exception in one line, sorted.
+    """
+    found: list[tuple[str, str]] = []
+    seen: builtins.set[int] = builtins.set()
+    todo: list[tuple[tuple[str, ...], Any]] = [((), results)]
+    while todo:
+        path, item = todo.pop()
+        if not isinstance(item, (Mapping, list, tuple)) or id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Mapping):
+            if item.get("valid") == UNKNOWN and isinstance(item.get(FAILED), str):
+                found.append(("/".join(path), item[FAILED]))
+            parts = [((*path, text(key)), part) for key, part in item.items()]
+        else:
+            parts = [((*path, str(i)), part) for i, part in enumerate(item)]
+        todo.extend(parts)
+    return sorted(found)
+
+
+def one_line(error: BaseException) -> str:
+    """An exception's class and the first line of its message, cut where it is long."""
+    message = next(iter(text(error).strip().splitlines()), "")
+    if len(message) > _MAX_MESSAGE:
+        message = f"{message[:_MAX_MESSAGE]}…"
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
 def unbridled_optimism() -> Check:
@@ -71,11 +139,16 @@ def unbridled_optimism() -> Check:
 
 
 def compose(checkers: Mapping[str, Check]) -> Check:
-    """Runs several checkers, and merges their verdicts; each one's result under its name."""
+    """Runs several checkers, and merges their verdicts; each one's result under its name, but that
+    of one named ``"valid"`` under ``"valid (checker)"``.
+    """
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         results = {name: check_safe(c, test, history, opts) for name, c in checkers.items()}
-        return {**results, "valid": merge_valid(r["valid"] for r in results.values())}
+        valid = merge_valid(r["valid"] for r in results.values())
+        if "valid" in results:
+            results["valid (checker)"] = results["valid"]
+        return {**results, "valid": valid}
 
     return check
 
@@ -96,7 +169,7 @@ def stats() -> Check:
             "info_count": types["info"],
         }
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         by_f: dict[str, list[Op]] = defaultdict(list)
         for op in history:
             if is_client_op(op) and not is_invoke(op):
@@ -112,7 +185,7 @@ def stats() -> Check:
 def unhandled_exceptions() -> Check:
     """The exceptions that clients raised, by class, the most frequent first. Always valid."""
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         by_class: dict[str, list[Op]] = defaultdict(list)
         for op in history:
             match op.get("exception"):
@@ -136,7 +209,7 @@ def set() -> Check:
     nothing else. Elements must be hashable. Unknown when no read succeeded.
     """
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         attempts, adds = builtins.set(), builtins.set()
         last: Iterable[Any] | None = None
         for op in history:
@@ -190,7 +263,7 @@ def counter() -> Check:
     added when it ended.
     """
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         lower = upper = 0
         pending: dict[Any, int] = {}
         reads: list[tuple[int, int, int]] = []
@@ -246,7 +319,7 @@ def bank(*, negative_balances: bool = False) -> Check:
             case _:
                 return float(-sum(error["negative"]))
 
-    def check(test: Test, history: History, opts: Mapping[str, Any]) -> Result:
+    def check(test: Test, history: History, opts: Opts) -> Result:
         accounts = frozenset(test["accounts"])
         reads = history.filter(lambda op: op["f"] == "read" and is_ok(op))
         by_type: dict[str, list[Result]] = defaultdict(list)

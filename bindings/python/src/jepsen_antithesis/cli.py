@@ -5,22 +5,30 @@
 >>> if __name__ == "__main__":
 ...     cli.run(cli.single_test_cmd(my_test), cli.antithesis_cmd(my_test))
 
-Exit statuses: 0 valid, 1 invalid, 2 unknown, 254 wrong arguments, 255 the harness itself failed.
+Exit statuses: 0 valid, 1 invalid, 2 unknown, 130 interrupted, 254 wrong arguments, 255 the harness
+itself failed, a checker included. SIGTERM is as Ctrl-C: the test is torn down, and what is known is
+stored. ``antithesis`` exits 0 then: to be told to stop is no finding.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import logging
+import math
 import re
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from . import core, rand
+from .options import OptionError
 from .types import Test
+from .verdict import Verdict, verdict
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +44,9 @@ _INTERRUPTED = 130
 
 
 class Command:
-    """A subcommand: its name, its options, and what it does. Returns the exit status."""
+    """A subcommand: its name, its options, and what it does. `main` returns the exit status;
+    `companions` are commands that come with it.
+    """
 
     def __init__(
         self,
@@ -45,12 +55,16 @@ class Command:
         opt_specs: Sequence[OptSpec],
         main: Callable[[Options], int],
         opt_fn: Callable[[Options], Options],
+        companions: Sequence[Command] = (),
     ) -> None:
         self.name = name
         self.help = help
         self.opt_specs = opt_specs
         self.main = main
         self.opt_fn = opt_fn
+        self.companions = companions
+        self.stopped_status = _INTERRUPTED
+        """The exit status after SIGINT or SIGTERM."""
 
 
 def single_test_cmd(
@@ -59,7 +73,8 @@ def single_test_cmd(
     opt_spec: OptSpec | None = None,
     opt_fn: Callable[[Options], Options] | None = None,
 ) -> Command:
-    """``test``: runs the test by itself, ``--test-count`` times or until one is not valid.
+    """``test``: runs the test by itself, ``--test-count`` times or until one is not valid. Comes with
+    ``analyze``, which checks the history of an earlier run; see `core.analyze`.
 
     `opt_spec` adds options to the parser; `opt_fn` changes the parsed options before the test is
     made of them.
@@ -73,7 +88,9 @@ def single_test_cmd(
                 break
         return status
 
-    return _command("test", "run the test by itself", [_local_opt_spec], opt_spec, opt_fn, main)
+    help = "run the test by itself"
+    analyze = _analyze_cmd(test_fn, opt_spec, opt_fn)
+    return _command("test", help, [_local_opt_spec], opt_spec, opt_fn, main, [analyze])
 
 
 def antithesis_cmd(
@@ -83,13 +100,12 @@ def antithesis_cmd(
     opt_fn: Callable[[Options], Options] | None = None,
 ) -> Command:
     """``antithesis``: runs the test as Antithesis' test commands say; see `core.run_antithesis`.
+    Comes with ``analyze`` too.
 
     The parameters are those of `single_test_cmd`.
     """
 
     def main(options: Options) -> int:
-        # As Ctrl-C: the commands that wait are released, and the directory is freed.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         if options["test_count"] > 1:
             log.warning("Driven by Antithesis a test runs once, whatever --test-count says.")
         test = test_fn(dict(options))
@@ -98,7 +114,46 @@ def antithesis_cmd(
         return _exit_status(core.run_antithesis(test))
 
     help = "run the test as Antithesis' test commands say"
-    return _command("antithesis", help, [_driven_opt_spec], opt_spec, opt_fn, main)
+    analyze = _analyze_cmd(test_fn, opt_spec, opt_fn)
+    command = _command("antithesis", help, [_driven_opt_spec], opt_spec, opt_fn, main, [analyze])
+    command.stopped_status = 0
+    return command
+
+
+def _analyze_cmd(
+    test_fn: TestFn, opt_spec: OptSpec | None, opt_fn: Callable[[Options], Options] | None
+) -> Command:
+    def main(options: Options) -> int:
+        path = options.pop("store") or Path(options["store_dir"], "latest")
+        return _exit_status(core.analyze(test_fn(dict(options)), path))
+
+    help = "check the history of an earlier run again"
+    return _command("analyze", help, [_analyze_opt_spec], opt_spec, opt_fn, main)
+
+
+@contextlib.contextmanager
+def _told_to_stop(stopped: list[int]) -> Iterator[None]:
+    """In the body, SIGTERM and SIGINT raise KeyboardInterrupt; `stopped` collects their numbers.
+    Without effect outside of the main thread, where Python handles no signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> NoReturn:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Not where it is ignored, as in the background of a shell, or handled by somebody else.
+        numbers.append(signal.SIGINT)
+    previous = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 def run(*commands: Command, argv: Sequence[str] | None = None) -> NoReturn:
@@ -110,7 +165,12 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
     """As `run`, but returns the exit status. Wrong arguments still exit."""
     parser = _Parser(description="Run a Jepsen-style test.")
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in commands:
+    companions = (companion for command in commands for companion in command.companions)
+    named: dict[str, Command] = {}
+    for command in (*commands, *companions):
+        if command.name in named:
+            continue
+        named[command.name] = command
         sub = subparsers.add_parser(command.name, help=command.help, description=command.help)
         for opt_spec in command.opt_specs:
             opt_spec(sub)
@@ -119,6 +179,7 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
     options = vars(parser.parse_args(arguments))
     command = options.pop("command")
     options["argv"] = arguments
+    stopped: list[int] = []
     level = logging.DEBUG if options.pop("verbose") else logging.INFO
     logging.basicConfig(level=level, format="%(levelname)s [%(threadName)s] %(message)s")
     try:
@@ -126,13 +187,20 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
         if options["seed"] is not None:
             rand.seed(options["seed"])
         log.info("Test options:\n%s", options)
-        status: int = command.main(options)
-        return status
+        with _told_to_stop(stopped):
+            status: int = command.main(options)
+        return command.stopped_status if stopped else status
     except argparse.ArgumentTypeError as error:
         parser.error(str(error))
+    except OptionError as error:
+        log.critical("%s", error)
+        return _USAGE_ERROR
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return int(command.stopped_status)
     except Exception:
+        if stopped:
+            log.info("The test was told to stop, and has stopped", exc_info=True)
+            return int(command.stopped_status)
         log.critical("Oh jeez, I'm sorry, the test broke. Here's why:", exc_info=True)
         return _CRASH
 
@@ -151,9 +219,10 @@ def _command(
     opt_spec: OptSpec | None,
     opt_fn: Callable[[Options], Options] | None,
     main: Callable[[Options], int],
+    companions: Sequence[Command] = (),
 ) -> Command:
     own = [] if opt_spec is None else [opt_spec]
-    return Command(name, help, [*specs, *own], main, opt_fn or (lambda o: o))
+    return Command(name, help, [*specs, *own], main, opt_fn or (lambda o: o), companions)
 
 
 def _test_opt_spec(parser: argparse.ArgumentParser, time_limit: float | None) -> None:
@@ -191,6 +260,16 @@ def _local_opt_spec(parser: argparse.ArgumentParser) -> None:
     _test_opt_spec(parser, time_limit=60)
 
 
+def _analyze_opt_spec(parser: argparse.ArgumentParser) -> None:
+    _test_opt_spec(parser, time_limit=None)
+    parser.add_argument(
+        "store",
+        nargs="?",
+        metavar="STORE",
+        help="the directory of the run (default: latest in the store)",
+    )
+
+
 def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
     _test_opt_spec(parser, time_limit=None)
     # Only what is given: the test may have said the rest.
@@ -217,13 +296,13 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         "--op-release-after",
         type=_positive_float,
         metavar="SECONDS",
-        help="how long a command waits for its operation (default: 60)",
+        help="how long a command waits for its operation (default: 10)",
     )
     add(
         "--drain-timeout",
         type=_positive_float,
         metavar="SECONDS",
-        help="how long the check waits for operations to end (default: 60)",
+        help="how long the check waits for operations to end (default: 10)",
     )
     add(
         "--setup-timeout",
@@ -236,6 +315,12 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         type=_status,
         metavar="STATUS",
         help="exit status of a check that finds no verdict (default: 0)",
+    )
+    add(
+        "--checker-failed-status",
+        type=_status,
+        metavar="STATUS",
+        help="exit status of a check when a checker failed (default: 1)",
     )
     parser.argument_default = None
 
@@ -250,6 +335,7 @@ _DRIVEN_KEYS = {
     "drain_timeout",
     "setup_timeout",
     "unknown_status",
+    "checker_failed_status",
     "store_dir",
 }
 
@@ -275,27 +361,35 @@ def _resolve(options: Options) -> Options:
     return {**options, "nodes": nodes, "concurrency": concurrency}
 
 
+_EXIT_STATUSES = {
+    Verdict.VALID: 0,
+    Verdict.INVALID: 1,
+    Verdict.UNKNOWN: 2,
+    Verdict.FAILED: _CRASH,
+}
+
+
 def _exit_status(test: Test) -> int:
-    valid = test["results"]["valid"]
-    return 0 if valid is True else 1 if valid is False else 2
+    return _EXIT_STATUSES[verdict(test["results"])]
 
 
 def _positive_int(text: str) -> int:
-    value = int(text)
-    if value <= 0:
-        raise ValueError
-    return value
+    return int(_number(text, int, lambda n: n > 0, "a positive whole number"))
 
 
 def _positive_float(text: str) -> float:
-    value = float(text)
-    if not value > 0:
-        raise ValueError
-    return value
+    return _number(text, float, lambda n: n > 0, "a positive number of seconds")
 
 
 def _status(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 255:
-        raise ValueError
+    return int(_number(text, int, lambda n: 0 <= n <= 255, "an exit status, from 0 to 255"))
+
+
+def _number(text: str, kind: type[float], allowed: Callable[[float], bool], what: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not allowed(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
     return value

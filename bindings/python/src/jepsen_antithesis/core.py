@@ -14,8 +14,9 @@ A test is a dict. What Jepsen's tests have:
 ``nonserializable_keys`` keys that are not written to ``test.json``
 =================== ==========================================================================
 
-Added while it runs: ``start_time``, ``store``, ``history``, ``results``. Of a test that Antithesis
-drives, also these:
+Added while it runs: ``start_time``, ``store``, ``history``, ``results``. When a test is interrupted
+or fails, its results are unknown and say why, and what is known of the history is stored;
+`analyze` checks it later. Of a test that Antithesis drives, also these:
 
 ==================== =========================================================================
 ``fifo_dir``         the control directory; default: ``$JEPSEN_FIFO_DIR``, else /run/jepsen
@@ -25,11 +26,12 @@ drives, also these:
                      or ``finish``: analyse at once, and keep the verdict for the check
 ``after_check``      ``linger``: stay, and answer later checks (default inside Antithesis, where
                      the container has to stay up), or ``exit`` (default elsewhere)
-``op_release_after`` seconds after which a command stops waiting for its operation; default: 60
+``op_release_after`` seconds after which a command stops waiting for its operation; default: 10
 ``drain_timeout``    seconds that the check waits for an operation to end, for a client to
-                     close or tear down, or for a generator that stays pending; default: 60
+                     close or tear down, or for a generator that stays pending; default: 10
 ``setup_timeout``    seconds that the set-up may take, for commands may wait already; default: 600
 ``unknown_status``   the exit status of a check whose verdict is unknown; default: 0
+``checker_failed_status`` the exit status of a check when a checker failed; default: 1
 ==================== =========================================================================
 """
 
@@ -41,14 +43,20 @@ import math
 import pprint
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
-from .composer import Composer, FifoOp, Kind, Signal
+from . import verdict as verdicts
+from .attendant import EXHAUSTED
+from .composer import Composer, FifoOp
 from .errors import ComposerError
-from .interpreter import EXHAUSTED, Driven, interpret
+from .history import History
+from .interpreter import Driven, interpret
+from .options import check_test
 from .store import Store, logging_to, serializable_test
 from .types import Test
 from .waiting import seconds_left
@@ -63,6 +71,14 @@ DEFAULT_NODES = ("n1", "n2", "n3", "n4", "n5")
 
 class SetupError(Exception):
     """A client or the nemesis could not be set up."""
+
+
+class TeardownError(Exception):
+    """The nemesis could not be torn down."""
+
+
+class LeftBehind(TimeoutError):
+    """A part of the set-up or tear-down took too long, and still runs."""
 
 
 class GeneratorUsed(generator.Generator):
@@ -88,16 +104,20 @@ def noop_test() -> Test:
 
 
 def prepare_test(test: Test) -> Test:
-    """A copy of `test` with defaults for what it lacks. Takes the generator out of `test`."""
+    """A copy of `test` with defaults for what it lacks. Takes the generator out of `test`.
+
+    Raises OptionError, a ValueError, for a value that the test cannot run with, and TypeError for
+    a generator that is none.
+    """
     prepared: Test = {
         **noop_test(),
         "name": None,
         "start_time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         **test,
     }
-    if not prepared["nodes"]:
-        raise ValueError("A test needs at least one node; its nodes are empty.")
+    check_test(prepared)
     prepared.setdefault("concurrency", len(prepared["nodes"]))
+    prepared["generator"] = generator.lift(prepared["generator"])
     test["generator"] = GeneratorUsed()
     return prepared
 
@@ -105,11 +125,24 @@ def prepare_test(test: Test) -> Test:
 def run(test: Test) -> Test:
     """Runs a test by itself, and returns it with ``history`` and ``results``.
 
-    An exception in set-up, or of the generator, tears everything down and is raised again.
+    An exception in set-up, of the generator or of the nemesis' tear-down tears everything else
+    down and is raised again.
     """
     test = prepare_test(test)
     with _stored(test):
         run_case(test)
+        return _analyze(test)
+
+
+def analyze(test: Test, path: str | Path) -> Test:
+    """Checks the history that a run left in the directory `path`, with ``test["checker"]``, and
+    returns the test with ``history`` and ``results``. ``results.json`` and ``history.edn`` are
+    written anew. FileNotFoundError when there is no history.
+    """
+    test = prepare_test(test)
+    store = test["store"] = Store.reopen(path)
+    with contextlib.closing(store), logging_to(store.path / "jepsen.log"):
+        test["history"] = History.read(store.path / "history.jsonl")
         return _analyze(test)
 
 
@@ -124,25 +157,20 @@ def run_antithesis(test: Test) -> Test:
     When the harness fails, the check is told so, with exit status 1, and the exception is raised
     again: at once with ``after_check: exit``, or if nothing was set up; else after the lingering.
     """
-    linger = test.get("after_check", "linger" if antithesis.inside() else "exit") == "linger"
     test = prepare_test(test)
+    linger = test.get("after_check", "linger" if antithesis.inside() else "exit") == "linger"
     with (
         _stored(test),
         Composer(test.get("fifo_dir"), **_composer_options(test)) as composer,
     ):
-        driven = Driven(
-            composer,
-            on_exhausted=test.get("on_exhausted", "wait"),
-            op_release_after=test.get("op_release_after", 60.0),
-            drain_timeout=test.get("drain_timeout", 60.0),
-        )
+        given = {key: test[key] for key in _DRIVEN_OPTIONS if key in test}
+        driven = Driven(composer, **given)
         log.info("Waiting for FIFOs in %s", composer.directory)
         try:
             run_case(test, driven)
-            with _Attendant(driven) as attendant:
-                test = _analyze(test)
-                attendant.join()
-            notify_test_checked(test, driven.check)
+            test = _analyze(test)
+            driven.attendant.join()
+            notify_test_checked(test, driven.taken_check())
         except Exception as error:
             log.exception("The test failed")
             _fail(driven, error, linger and not isinstance(error, SetupError))
@@ -152,40 +180,46 @@ def run_antithesis(test: Test) -> Test:
         return test
 
 
+_DRIVEN_OPTIONS = ("on_exhausted", "op_release_after", "drain_timeout")
+
+
 def _composer_options(test: Test) -> dict[str, Any]:
     return {key: test[key] for key in ("shared", "on_open") if key in test}
 
 
 def notify_test_checked(test: Test, check: FifoOp | None) -> None:
-    """Answers the check with the verdict: exit status 1 when the history is not valid,
-    ``test["unknown_status"]`` when that is not known, else 0.
+    """Answers the check, if there is one, with the verdict: its line and its exit status, as
+    `verdict` says.
     """
     if check is None:
         return
-    valid = test["results"]["valid"]
-    if valid is True:
-        check.complete("checked: valid\n")
-        return
     store = test["store"]
-    where = f"; see {store.path.resolve() / 'results.json'}" if store else ""
-    if valid is False:
-        check.complete(f"checked: invalid{where}\n", 1)
-    else:
-        check.complete(f"checked: unknown{where}\n", test.get("unknown_status", 0))
+    path = store.path.resolve() / "results.json" if store else None
+    results = test["results"]
+    check.complete(verdicts.line(results, path), verdicts.status(results, test))
 
 
 def run_case(test: Test, driven: Driven | None = None) -> Test:
     """Sets up nemesis and clients, runs the generator, tears down. Puts ``history`` into `test`.
 
-    `test` is prepared (`prepare_test`).
+    `test` is prepared (`prepare_test`). When it is driven, its attendant answers the commands from
+    the moment that the generator ends, or something fails.
     """
     setup_timeout = None if driven is None else test.get("setup_timeout", 600.0)
     teardown_timeout = None if driven is None else driven.drain_timeout
-    with _set_up(test, setup_timeout, teardown_timeout):
-        if driven is not None:
-            antithesis.setup_complete({"test": test["name"]})
-        test["relative_time_origin"] = time.monotonic_ns()
-        test["history"] = interpret(test, driven)
+    with _torn_down(test, teardown_timeout):
+        try:
+            _set_up(test, setup_timeout)
+            if driven is not None:
+                antithesis.setup_complete({"test": test["name"]})
+            test["relative_time_origin"] = time.monotonic_ns()
+            interpret(test, driven)
+        except Exception as error:
+            if driven is not None:
+                driven.attendant.attend(_failed_line(error))
+            raise
+        if driven is not None and driven.check is None:
+            driven.attendant.attend(EXHAUSTED)
     # Of no use to a checker, and to nobody after it.
     test.pop("antithesis_phase", None)
     return test
@@ -204,9 +238,25 @@ def _stored(test: Test) -> Iterator[None]:
         log.info("Running test:\n%s", pprint.pformat(serializable_test(test)))
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             log.warning("Test crashed!", exc_info=True)
+            _save_what_is_known(test, store, error)
             raise
+
+
+def _save_what_is_known(test: Test, store: Store, error: BaseException) -> None:
+    if "results" in test:
+        return  # It was analysed before.
+    if isinstance(error, Exception):
+        why = "".join(traceback.format_exception(error))
+    else:
+        why = f"The test was interrupted ({type(error).__name__}) before it was analysed."
+    test["results"] = {"valid": checker.UNKNOWN, "error": why}
+    try:
+        store.save_results(test["results"])
+        store.save_history(test.get("history", ()))
+    except Exception:
+        log.warning("Could not store what is known of the test", exc_info=True)
 
 
 def _analyze(test: Test) -> Test:
@@ -220,10 +270,11 @@ def _analyze(test: Test) -> Test:
     if store is not None:
         store.save_results(results)
     verdict = {
-        True: "Everything looks good! ヽ(‘ー`)ノ",
-        False: "Analysis invalid! (ﾉಥ益ಥ）ﾉ ┻━┻",
-        checker.UNKNOWN: "Errors occurred during analysis, but no anomalies found. ಠ~ಠ",
-    }[results["valid"]]
+        verdicts.Verdict.VALID: "Everything looks good! ヽ(‘ー`)ノ",
+        verdicts.Verdict.INVALID: "Analysis invalid! (ﾉಥ益ಥ）ﾉ ┻━┻",
+        verdicts.Verdict.UNKNOWN: "Errors occurred during analysis, but no anomalies found. ಠ~ಠ",
+        verdicts.Verdict.FAILED: "A checker failed, and no anomalies were found. ಠ_ಠ",
+    }[verdicts.verdict(results)]
     log.info("%s\n\n%s", pprint.pformat(results, sort_dicts=False), verdict)
     return test
 
@@ -231,11 +282,9 @@ def _analyze(test: Test) -> Test:
 # Set-up and tear-down
 
 
-@contextlib.contextmanager
-def _set_up(
-    test: Test, setup_timeout: float | None, teardown_timeout: float | None
-) -> Iterator[None]:
-    barrier = threading.Barrier(len(test["nodes"]))
+def _set_up(test: Test, patience: float | None) -> None:
+    nodes: Sequence[str] = test["nodes"]
+    barrier = threading.Barrier(len(nodes))
 
     def nemesis_up() -> None:
         test["nemesis"] = test["nemesis"].setup(test)
@@ -257,6 +306,39 @@ def _set_up(
 
         return up
 
+    ups = [(f"jepsen node {node}", node_up(node)) for node in nodes]
+    errors = [error for _, error in _in_parallel([("jepsen nemesis", nemesis_up), *ups], patience)]
+    # A broken barrier only follows from an error elsewhere.
+    errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
+    if errors:
+        # Nor for one that does not end.
+        barrier.abort()
+        raise SetupError(f"The set-up failed: {errors[0]!r}") from errors[0]
+
+
+@contextlib.contextmanager
+def _torn_down(test: Test, patience: float | None) -> Iterator[None]:
+    """Tears down after the body. What the nemesis' tear-down raises is raised, for the faults may
+    still be there. A client's is logged: its node may be down, and the history is complete.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception):
+            # After an interrupt, tear down what still responds, and do not wait for the rest.
+            patience = min(patience or math.inf, _INTERRUPTED_PATIENCE)
+        _tear_down(test, patience)
+        raise
+    error_of_nemesis = _tear_down(test, patience)
+    if error_of_nemesis is not None:
+        raise TeardownError(
+            f"The nemesis' tear-down raised {error_of_nemesis!r}"
+        ) from error_of_nemesis
+
+
+def _tear_down(test: Test, patience: float | None) -> BaseException | None:
+    """Tears down, and returns what the nemesis raised."""
+
     def node_down(node: str) -> Callable[[], None]:
         def down() -> None:
             opened = test["client"].open(test, node)
@@ -267,48 +349,34 @@ def _set_up(
 
         return down
 
-    nodes: Sequence[str] = test["nodes"]
-    try:
-        ups = [(f"jepsen node {node}", node_up(node)) for node in nodes]
-        errors = _in_parallel([("jepsen nemesis", nemesis_up), *ups], setup_timeout)
-        # A broken barrier only follows from an error elsewhere.
-        errors.sort(key=lambda error: isinstance(error, threading.BrokenBarrierError))
-        if errors:
-            # Nor for one that does not end.
-            barrier.abort()
-            raise SetupError(f"The set-up failed: {errors[0]!r}") from errors[0]
-        yield
-    except BaseException as error:
-        if not isinstance(error, Exception):
-            # Who interrupts a test that hangs gets the tear-down of what does not.
-            teardown_timeout = min(teardown_timeout or math.inf, _INTERRUPTED_PATIENCE)
-        raise
-    finally:
-        downs = [(f"jepsen node {node}", node_down(node)) for node in nodes]
-        if test.get("leave_db_running"):
-            downs = []
-        parts = [("jepsen nemesis", lambda: test["nemesis"].teardown(test)), *downs]
-        for failure in _in_parallel(parts, teardown_timeout):
-            log.warning("Error while tearing down: %r", failure, exc_info=failure)
+    downs = [(f"jepsen node {node}", node_down(node)) for node in test["nodes"]]
+    if test.get("leave_db_running"):
+        downs = []
+    nemesis_down = ("jepsen nemesis", lambda: test["nemesis"].teardown(test))
+    of_nemesis: BaseException | None = None
+    for name, error in _in_parallel([nemesis_down, *downs], patience):
+        log.warning("Error while tearing down, in %s: %r", name, error, exc_info=error)
+        if name == nemesis_down[0] and not isinstance(error, LeftBehind):
+            of_nemesis = error
+    return of_nemesis
 
 
 def _in_parallel(
     parts: Sequence[tuple[str, Callable[[], object]]], patience: float | None
-) -> list[BaseException]:
-    """Calls each function in a thread of its name, and returns what they raised. Those that take
-    longer than `patience` seconds are left behind, with a TimeoutError.
+) -> list[tuple[str, BaseException]]:
+    """Calls each function in a thread of its name, and returns what they raised, with the name.
+    Those that take longer than `patience` seconds are left behind, with a LeftBehind.
     """
-    errors: list[BaseException] = []
+    errors: list[tuple[str, BaseException]] = []
 
-    def call(function: Callable[[], object]) -> None:
+    def call(name: str, function: Callable[[], object]) -> None:
         try:
             function()
         except BaseException as error:
-            errors.append(error)
+            errors.append((name, error))
 
     threads = [
-        threading.Thread(target=call, args=(function,), name=name, daemon=True)
-        for name, function in parts
+        threading.Thread(target=call, args=part, name=part[0], daemon=True) for part in parts
     ]
     deadline = None if patience is None else time.monotonic() + patience
     for thread in threads:
@@ -316,62 +384,29 @@ def _in_parallel(
     for thread in threads:
         thread.join(seconds_left(deadline))
         if thread.is_alive():
-            errors.append(TimeoutError(f"{thread.name} does not end; it is left behind."))
+            left = LeftBehind(f"{thread.name} does not end; it is left behind.")
+            errors.append((thread.name, left))
     return list(errors)
 
 
-# Commands outside of the interpreter
+# Commands after a failure and after the check
 
 
-class _Attendant:
-    """Answers ``op`` commands while a test whose generator ended before any check is analysed,
-    and waits for the check. Does nothing when the check was taken already.
-    """
-
-    def __init__(self, driven: Driven) -> None:
-        self._driven = driven
-        self._thread = threading.Thread(target=self._attend, name="jepsen attendant", daemon=True)
-
-    def __enter__(self) -> _Attendant:
-        if self._driven.check is None:
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        # The thread ends when the composer is closed, if not before.
-        pass
-
-    def join(self) -> None:
-        """Waits for the check."""
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _attend(self) -> None:
-        try:
-            self._driven.check = _next_check(self._driven.composer, EXHAUSTED)
-        except ComposerError:
-            log.exception("The control directory cannot be watched any more")
-
-
-def _next_check(composer: Composer, out: str, timeout: float | None = None) -> FifoOp | None:
-    """The next check; ``op`` commands before it are answered with `out`. None when the composer
-    is closed, or after `timeout` seconds without a command.
-    """
-    while True:
-        taken = composer.next(timeout)
-        if isinstance(taken, FifoOp):
-            if taken.kind is Kind.CHECK:
-                return taken
-            taken.complete(out)
-        elif taken is not Signal.WOKEN:
-            return None
+def _failed_line(error: BaseException) -> str:
+    return f"failed: the harness failed: {error}\n"
 
 
 def _fail(driven: Driven, error: Exception, linger: bool) -> None:
-    """Answers every command with `error`: those that wait now, or, lingering, all to come."""
-    out = f"failed: the harness failed: {error}\n"
+    """Tells every command of `error`: those that wait now, or, lingering, all to come."""
+    out = _failed_line(error)
     with contextlib.suppress(ComposerError):
-        check = driven.check or _next_check(driven.composer, out, None if linger else 0)
+        if driven.check is None:
+            driven.attendant.attend(out)
+            if linger:
+                driven.attendant.join()
+            else:
+                driven.attendant.drain()
+        check = driven.taken_check()
         if check is not None:
             check.complete(out, 1)
             if linger:

@@ -20,14 +20,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
+from .attendant import ENDED, EXHAUSTED, Attendant
 from .composer import Composer, FifoOp, Kind, Signal
 from .context import context
+from .copies import own
 from .edn import Keyword
 from .errors import ClosedError, ComposerError
 from .generator import (
     PENDING,
     Generator,
     MainPhase,
+    Step,
     friendly_exceptions,
     has_main_gen,
     lift,
@@ -41,8 +44,7 @@ from .worker import Worker
 
 log = logging.getLogger(__name__)
 
-ENDED = "ended: the check has come, and no more operations begin\n"
-EXHAUSTED = "exhausted: the generator has no more operations\n"
+STOPPED = "ended: the harness was told to stop\n"
 
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
@@ -57,16 +59,25 @@ _ASK_AGAIN_MAX = 0.1
 class Driven:
     """A test that test commands drive: the control directory, and what was agreed about it.
 
-    The interpreter fills in `check`. For one thread at a time.
+    Times are in seconds. For one thread at a time.
     """
 
     composer: Composer
     on_exhausted: Literal["wait", "finish"] = "wait"
-    op_release_after: float = 60.0
-    drain_timeout: float = 60.0
+    op_release_after: float = 10.0
+    drain_timeout: float = 10.0
     main: MainPhase = field(default_factory=MainPhase)
+    attendant: Attendant = field(init=False)
+    """Answers commands while no interpreter does."""
     check: FifoOp | None = None
-    """The check that was taken, to be completed with the verdict."""
+    """The check that was taken, to be completed with the verdict; see `taken_check`."""
+
+    def __post_init__(self) -> None:
+        self.attendant = Attendant(self.composer)
+
+    def taken_check(self) -> FifoOp | None:
+        """The check that was taken, by the interpreter or by the attendant."""
+        return self.check or self.attendant.check
 
 
 def interpret(test: Test, driven: Driven | None = None) -> History:
@@ -75,8 +86,10 @@ def interpret(test: Test, driven: Driven | None = None) -> History:
     `test` needs ``nodes``, ``concurrency``, ``client`` and ``nemesis``, as `core.prepare_test`
     provides them; clients and nemesis are set up already. The generator is taken out of the test,
     so that what it has produced is not kept. Every operation is written to ``test["store"]``,
-    if there is one, before anybody is told of it. An exception of the generator ends the test:
-    workers are stopped, waiting commands answered, and it is raised again.
+    if there is one, before anybody is told of it. The history is ``test["history"]`` from the
+    beginning, so that what is known is there when the test is interrupted. An exception, of the
+    generator or of the store, ends the test: workers are stopped, waiting commands answered, and
+    it is raised again.
     """
     return _Interpreter(test, driven).run()
 
@@ -88,12 +101,13 @@ class _Interpreter:
         generator = test.pop("generator", None)
         if driven is not None:
             test["antithesis_phase"] = driven.main
+        test["history"] = History()
         self.test = test
         self.gen: Generator | None = validate(friendly_exceptions(lift(generator)))
         self.ctx = context(test)
         self.store = test.get("store")
         self.origin: int = test.get("relative_time_origin") or time.monotonic_ns()
-        self.history = History()
+        self.history: History = test["history"]
         self.progress = Progress(sys.stderr)
 
         self.bell: Composer | _Bell = _Bell() if driven is None else driven.composer
@@ -106,6 +120,13 @@ class _Interpreter:
         # When each waiting command is let go, by its id; oldest first.
         self.releases: OrderedDict[int, tuple[float, FifoOp]] = OrderedDict()
         self.check_taken_at = math.inf
+        # An operation that waits for its time or for a command, and the generator after it. It is
+        # kept instead of asked for again, so that no random number is drawn for nothing.
+        self.drawn: tuple[Op, Generator | None] | None = None
+        # The drawn operation follows the last main_gen, and waits for the check.
+        self.gated = False
+        # The check came before any main_gen was reached; the next answer shows if there is one.
+        self.unproven = False
         # Since when the generator has been pending with nothing running.
         self.pending_since: float | None = None
 
@@ -120,8 +141,7 @@ class _Interpreter:
             log.info("Shutting down workers after an abnormal end")
             interrupted = not isinstance(error, Exception)
             grace = _INTERRUPTED_GRACE if interrupted else self.patience()
-            with contextlib.suppress(ComposerError):
-                self.answer_all(f"failed: the harness failed: {error!r}\n")
+            self.answer_all(STOPPED if interrupted else f"failed: the harness failed: {error!r}\n")
             self.dismiss(grace)
             raise
         finally:
@@ -157,38 +177,105 @@ class _Interpreter:
             self.complete(*self.completions.popleft())
             return True
         timeout = self.expire()
-        if self.main and not self.held and not self.eager():
-            # Without a command there is no reason to ask the generator.
-            return self.take() or self.wait(timeout)
-        if self.driven is not None:
-            self.driven.main.live = self.driven.main.exhausted = False
-        now = self.now()
-        step = None if self.gen is None else self.gen.op(self.test, self.ctx.with_time(now))
-        if step is None:
-            return self.exhausted(timeout)
-        op, gen = step
-        if op is PENDING:
-            return self.pending(timeout)
-        self.pending_since = None
-        if op["time"] > now:
+        fresh = self.drawn is None
+        if self.drawn is None:
+            if not self.may_ask():
+                return self.take() or self.wait(timeout)
+            step = self.ask()
+            if step is None:
+                return self.exhausted(timeout)
+            op, gen = step
+            if op is PENDING:
+                return self.pending(timeout)
+            self.pending_since = None
+            self.drawn = op, gen
+        if self.gated:
+            return self.wait_behind_main(timeout)
+        op, gen = self.drawn
+        seconds = (op["time"] - self.now()) / 1e9
+        if seconds > 0:
             # Commands are taken meanwhile, for there may be a check among them.
-            seconds = (op["time"] - now) / 1e9
             return self.take() or self.wait(_earliest(timeout, seconds))
-        if self.main:
+        fifo: FifoOp | None = None
+        if self.main and self.takes_command(op):
+            if not fresh:
+                self.drop_abandoned()
             if not self.held:
                 return self.take() or self.wait(timeout)
-            fifo = self.held.popleft()
-            if fifo.abandoned:
-                self.answer(fifo, "")
-                return True
-            self.invoke(op, gen, fifo)
-        else:
-            self.invoke(op, gen, None)
+            fifo = self.held[0]
+        if not fresh:
+            op = {**op, "time": self.now()}  # When it really begins.
+        self.invoke(op, gen, fifo)
         return True
+
+    def may_ask(self) -> bool:
+        """Whether an operation could begin: a thread is free, and in the main phase of a driven
+        test a command waits.
+        """
+        if not self.ctx.free_thread_count():
+            return False
+        if not self.main:
+            return True
+        self.drop_abandoned()
+        return bool(self.held) or (self.eager() and not self.running)
 
     def eager(self) -> bool:
         """Whether the end of the generator matters before a command asks for an operation."""
         return self.driven is not None and self.driven.on_exhausted == "finish"
+
+    def ask(self) -> Step | None:
+        """Asks the generator."""
+        if self.gen is None:
+            return None
+        if self.driven is None:
+            return self.gen.op(self.test, self.ctx.with_time(self.now()))
+        main = self.driven.main
+        main.live = main.exhausted = False
+        step = self.gen.op(self.test, self.ctx.with_time(self.now()))
+        if self.unproven:
+            return self.prove(step)
+        if self.main and step is not None and step[0] is not PENDING:
+            # Only a sequence that is not ours goes on behind its last main_gen.
+            self.gated = main.exhausted and not main.live and not has_main_gen(step[1])
+        return step
+
+    def prove(self, step: Step | None) -> Step | None:
+        """`step`, the first one after a check that came before any main_gen was reached; None when
+        it shows that there is no main_gen, so that the check ends everything.
+        """
+        assert self.driven is not None
+        if step is None or self.driven.main.seen:
+            self.unproven = False
+            return step
+        if step[0] is PENDING and self.running:
+            return step
+        self.unproven = False
+        log.warning(
+            "The generator has no main_gen, so that the check ends all of it. Wrap its main "
+            "phase in main_gen to have final operations."
+        )
+        self.gen = None
+        return None
+
+    def takes_command(self, op: Op) -> bool:
+        """Whether an operation of the main phase is a command's: not when the nemesis only sleeps
+        or logs.
+        """
+        if op["type"] not in ("sleep", "log"):
+            return True
+        return self.ctx.process_to_thread(op["process"]) != NEMESIS
+
+    def wait_behind_main(self, timeout: float | None) -> bool:
+        """Keeps an operation that follows the last main_gen until the check."""
+        if self.eager() and not self.running:
+            self.begin_final()
+            return True
+        self.answer_held(EXHAUSTED)
+        return self.take() or self.wait(timeout)
+
+    def forget_drawn(self) -> None:
+        self.drawn = None
+        self.gated = False
 
     def pending(self, timeout: float | None) -> bool:
         if self.running:
@@ -226,11 +313,10 @@ class _Interpreter:
 
     def exhausted(self, timeout: float | None) -> bool:
         if self.main:
-            if not self.running:
-                self.gen = None  # Nothing is left that could change its mind.
-                if self.eager():
-                    self.begin_final()
-                    return False
+            self.gen = None  # None is final: the commands were told so.
+            if self.eager() and not self.running:
+                self.begin_final()
+                return False
             self.answer_held(EXHAUSTED)
         elif not self.running:
             return False
@@ -239,6 +325,11 @@ class _Interpreter:
     def invoke(self, op: Op, gen: Generator | None, fifo: FifoOp | None) -> None:
         thread = self.ctx.process_to_thread(op["process"])
         assert thread is not None  # The validator has looked.
+        # First of all, so that the command is answered whatever fails from here on.
+        self.running[thread] = (op, fifo)
+        if fifo is not None:
+            self.held.popleft()
+        self.forget_drawn()
         op = self.record(op)
         self.running[thread] = (op, fifo)
         self.workers[thread].submit(op)
@@ -252,20 +343,26 @@ class _Interpreter:
         now = self.now()
         op = self.record({**op, "time": now})
         self.ctx = self.ctx.free_thread(now, thread)
+        # What was drawn may not come next any more.
+        self.forget_drawn()
         # With the old process, so that generators find the thread that this event is about.
         if self.gen is not None:
             self.gen = self.gen.update(self.test, self.ctx, op)
         if thread != NEMESIS and (op["type"] == "info" or op.get("end_process")):
             self.ctx = self.ctx.with_next_process(thread)
-        _, fifo = self.running.pop(thread)
+        _, fifo = self.running[thread]
         if fifo is not None:
             self.answer(fifo, f"{edn.dump_op(op)}\n")
+        del self.running[thread]
         self.progress.completed(op)
 
     def record(self, op: Op) -> Op:
-        """Puts an operation into the history, unless it is a sleep or a message."""
+        """Puts an operation into the history, unless it is a sleep or a message. The history has
+        its own copy: generators repeat their values, and clients may go on using theirs.
+        """
         op = {**op, "index": len(self.history)}
         if op["type"] not in ("sleep", "log"):
+            op = own(op)
             if self.store is not None:
                 self.store.journal(op)
             self.history.append(op)
@@ -313,12 +410,13 @@ class _Interpreter:
         self.check_taken_at = time.monotonic()
         self.pending_since = None
         self.answer_held(EXHAUSTED if self.driven.check is None else ENDED)
-        if not self.driven.main.seen and self.gen is not None and not has_main_gen(self.gen):
-            log.warning(
-                "The generator has no main_gen, so that the check ends all of it. Wrap its main "
-                "phase in main_gen to have final operations."
-            )
-            self.gen = None
+        if self.gated:
+            self.gated = False  # Its time has come.
+        else:
+            self.forget_drawn()
+        self.unproven = (
+            not self.driven.main.seen and self.gen is not None and not has_main_gen(self.gen)
+        )
         for thread, (op, _) in self.running.items():
             if op["type"] == "sleep":
                 self.workers[thread].end_sleep()
@@ -327,15 +425,21 @@ class _Interpreter:
         self.releases.pop(fifo.id, None)
         log.debug("%s: %s", fifo.name, fifo.complete(out).value)
 
+    def drop_abandoned(self) -> None:
+        """Forgets commands that died before an operation of theirs began."""
+        while self.held and self.held[0].abandoned:
+            self.answer(self.held.popleft(), "")
+
     def answer_held(self, out: str) -> None:
         while self.held:
             self.answer(self.held.popleft(), out)
 
     def answer_all(self, out: str) -> None:
-        self.answer_held(out)
-        for thread, (op, fifo) in self.running.items():
-            if fifo is not None:
-                self.running[thread] = (op, None)
+        """Answers every command that waits, at the end of the test."""
+        waiting = [*self.held, *(fifo for _, fifo in self.running.values() if fifo is not None)]
+        for fifo in waiting:
+            # One may have been answered right before.
+            with contextlib.suppress(ComposerError):
                 self.answer(fifo, out)
 
     # Deadlines

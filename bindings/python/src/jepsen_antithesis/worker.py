@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from .client import Client, validate_completion
+from .copies import own
 from .edn import Keyword, text
 from .nemesis import Nemesis
 from .types import NEMESIS, Op, Test, Thread
@@ -61,7 +62,8 @@ class _ClientHandler(_Handler):
                     log.warning("Error opening a client for %s", self.node, exc_info=True)
                 return {**op, "type": "fail", "error": [Keyword("no-client"), text(error)]}
         assert client is not None
-        return validate_completion(op, client.invoke(self.test, op), _CLIENT_TYPES)
+        # A copy: what the client changes must not change the history.
+        return validate_completion(op, client.invoke(self.test, own(op)), _CLIENT_TYPES)
 
     def _open(self) -> Client:
         client = self.test["client"].open(self.test, self.node)
@@ -83,7 +85,7 @@ class _NemesisHandler(_Handler):
 
     def invoke(self, op: Op) -> Op:
         nemesis: Nemesis = self.test["nemesis"]
-        return validate_completion(op, nemesis.invoke(self.test, op), _NEMESIS_TYPES)
+        return validate_completion(op, nemesis.invoke(self.test, own(op)), _NEMESIS_TYPES)
 
 
 class _Order(threading.Event):

@@ -1,0 +1,75 @@
+"""Copies of values, so that nobody's later change reaches a history."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import types
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, complex})
+
+_SHARED = (
+    *(str, int, float, bytes, enum.Enum, type),
+    *(types.FunctionType, types.BuiltinFunctionType, types.ModuleType),
+)
+
+
+def own(value: T) -> T:
+    """A copy of `value` that shares nothing that could change: dicts, lists, tuples and sets all
+    the way down, and other objects by their own `copy.deepcopy`.
+
+    An object that is equal to itself only (its class has no ``__eq__``) or that cannot be copied is
+    shared, because a checker could not recognise its copy. RecursionError when the value is nested
+    too deeply.
+    """
+    try:
+        copied: T = _own(value)
+    except RecursionError:
+        # Perhaps it only contains itself, which deepcopy knows how to copy.
+        copied = copy.deepcopy(value)
+    return copied
+
+
+def _own(value: Any) -> Any:
+    kind = type(value)
+    if kind in _IMMUTABLE:
+        return value
+    copier = _COPIERS.get(kind, _own_object)
+    return copier(value)
+
+
+def _own_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    return {key: item if type(item) in _IMMUTABLE else _own(item) for key, item in value.items()}
+
+
+def _own_list(value: list[Any]) -> list[Any]:
+    return [item if type(item) in _IMMUTABLE else _own(item) for item in value]
+
+
+def _own_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple([_own(item) for item in value])
+
+
+def _own_object(value: Any) -> Any:
+    kind: Any = type(value)
+    if issubclass(kind, _SHARED) or kind.__eq__ is object.__eq__:
+        return value
+    try:
+        return copy.deepcopy(value)
+    except RecursionError:
+        raise
+    except Exception:
+        return value
+
+
+_COPIERS: dict[type, Callable[[Any], Any]] = {
+    dict: _own_dict,
+    list: _own_list,
+    tuple: _own_tuple,
+    set: set,
+    frozenset: frozenset,
+}
