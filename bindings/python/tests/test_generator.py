@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -404,6 +406,22 @@ def test_then_is_backwards() -> None:
     assert pick(ops, "f", "time") == [("w", 0), ("w", 0), ("w", 10), ("r", 20)]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "time"),
+    [
+        (lambda g: gen.then(g, []), 10),
+        (lambda g: gen.then(g, None), 10),
+        (lambda g: gen.phases(None, g), 10),
+        (lambda g: [gen.phases({"f": "slow"}, None), g], 20),
+        (lambda g: [gen.then(None, {"f": "slow"}), g], 10),
+        (lambda g: [gen.each_thread(None), g], 10),
+    ],
+)
+def test_nothing_is_waited_for_as_well(waiting: Callable[[Any], Any], time: int) -> None:
+    ops = perfect(gen.clients([{"f": "slow"}, waiting({"f": "next"})]))
+    assert pick(ops, "f", "time")[-1] == ("next", time)
+
+
 def test_any_interleaves() -> None:
     g = gen.any(
         gen.on_threads({0}, gen.delay(20 * NANO, gen.repeat({"f": "a"}))),
@@ -482,6 +500,56 @@ def test_reserve_with_a_default_only() -> None:
         (1, 1),
         (NEMESIS, 2),
     ]
+
+
+@pytest.mark.parametrize(
+    "args", [(), (None,), (2, {"f": "a"}), (2, {"f": "a"}, None), (2, {"f": "a"}, 3, {})]
+)
+def test_reserve_needs_a_default(args: Any) -> None:
+    with pytest.raises(TypeError, match="one generator for the other threads"):
+        gen.reserve(*args)
+
+
+class TestNumbers:
+    """A number that would make a generator hang, or fail later, is refused in a sentence."""
+
+    @pytest.mark.parametrize("make", [gen.stagger, gen.delay, gen.time_limit])
+    @pytest.mark.parametrize("seconds", [-3, math.nan, -math.inf, "5", True])
+    def test_of_seconds(self, make: Callable[..., Any], seconds: Any) -> None:
+        with pytest.raises((TypeError, ValueError), match=rf"{make.__name__} needs a .*number of"):
+            make(seconds, {"f": "a"})
+
+    @pytest.mark.parametrize("seconds", [-3, math.nan, math.inf, None])
+    def test_of_seconds_to_sleep(self, seconds: Any) -> None:
+        with pytest.raises((TypeError, ValueError), match="sleep needs a"):
+            gen.sleep(seconds)
+
+    @pytest.mark.parametrize("make", [gen.limit, gen.repeat, gen.cycle, gen.concurrency_limit])
+    @pytest.mark.parametrize("n", [-1, 1.5, "5", math.nan, True])
+    def test_of_times(self, make: Callable[..., Any], n: Any) -> None:
+        with pytest.raises((TypeError, ValueError), match=f"{make.__name__} needs a"):
+            make(n, {"f": "a"})
+
+    @pytest.mark.parametrize("n", [-1, 1.5, "5"])
+    def test_of_threads(self, n: Any) -> None:
+        with pytest.raises((TypeError, ValueError), match="reserve needs a"):
+            gen.reserve(n, {"f": "a"}, {"f": "b"})
+
+
+class TestMapsFunction:
+    def test_may_have_no_signature(self) -> None:
+        assert pick(perfect(gen.map(dict, {"f": "a"})), "f") == ["a"]
+
+    def test_keeps_its_defaults(self) -> None:
+        def f(op: Op, g: str = "b", *, h: str = "c") -> Op:
+            return {**op, "value": g + h}
+
+        assert pick(perfect(gen.map(f, {"f": "a"})), "value") == ["bc"]
+
+    def test_of_other_parameters_is_refused(self) -> None:
+        for f in (lambda: {}, lambda op, test: op, lambda a, b, c, d: a):
+            with pytest.raises(TypeError, match=r"\(op\) or \(op, test, ctx\)"):
+                gen.map(f, {"f": "a"})
 
 
 def test_map_filter_f_map() -> None:
@@ -575,6 +643,13 @@ GOOD_OP = {"type": "invoke", "f": "a", "process": 0, "time": 0}
         (("read", None), "PENDING or a dict"),
         (({**GOOD_OP, "type": "ok"}, None), "type should be"),
         (({**GOOD_OP, "time": None}, None), "time should be"),
+        (({**GOOD_OP, "time": math.inf}, None), "finite number of nanoseconds"),
+        (({**GOOD_OP, "time": math.nan}, None), "finite number of nanoseconds"),
+        (({**GOOD_OP, "type": "sleep"}, None), "value of a sleep"),
+        (({**GOOD_OP, "type": "sleep", "value": -1}, None), "value of a sleep"),
+        (({**GOOD_OP, "type": "sleep", "value": math.inf}, None), "value of a sleep"),
+        (5, "has to return None"),
+        ((GOOD_OP, 5), "has to return None"),
         (({**GOOD_OP, "process": None}, None), "no process"),
         (({**GOOD_OP, "process": 7}, None), "process 7 is not free"),
     ],
@@ -584,6 +659,42 @@ def test_validate(step: Any, problem: str) -> None:
     assert gen.op(gen.validate(Bad((GOOD_OP, None))), TEST, ctx) is not None
     with pytest.raises(gen.GeneratorError, match=problem):
         gen.op(gen.validate(Bad(step)), TEST, ctx)
+
+
+@pytest.mark.parametrize("step", [5, (GOOD_OP,), ("read", None), (GOOD_OP, [GOOD_OP]), GOOD_OP])
+@pytest.mark.parametrize("around", [gen.clients, gen.phases, gen.until_ok, lambda g: [g, {}]])
+def test_what_is_no_step_is_told_before_anybody_stumbles(
+    step: Any, around: Callable[[Any], Any]
+) -> None:
+    ctx = context({"concurrency": 2})
+    with pytest.raises(gen.GeneratorError, match="The op of Bad returned"):
+        gen.op(around(Bad(step)), TEST, ctx)
+
+
+def test_only_a_free_thread_is_a_reason_to_ask() -> None:
+    """What is drawn for an operation that cannot begin would be lost."""
+    asked: list[str] = []
+
+    class Mine(gen.Generator):
+        def op(self, test: Test, ctx: Context) -> Any:
+            asked.append("class")
+            return gen.fill_in({"f": "a"}, ctx), self
+
+    def function() -> Op:
+        asked.append("function")
+        return {"f": "a"}
+
+    ctx = context({"concurrency": 2}).busy_thread(0, 0)
+    busy = ctx.busy_thread(0, 1)
+    for g in (Mine(), function):
+        # The nemesis' thread is free, but not for clients.
+        step = gen.op(gen.clients(g), TEST, busy)
+        assert step is not None
+        assert step[0] is PENDING
+        assert asked == []
+        assert gen.op(gen.clients(g), TEST, ctx) is not None
+        assert len(asked) == 1
+        asked.clear()
 
 
 def test_validate_refuses_a_busy_process() -> None:
@@ -606,6 +717,11 @@ def test_friendly_exceptions_name_generator_and_event() -> None:
         gen.op(friendly, TEST, ctx)
     with pytest.raises(gen.GeneratorError, match=r"(?s)told of an event.*'f': 'a'"):
         gen.update(friendly, TEST, ctx, GOOD_OP)
+
+
+A = gen.main_gen({"f": "a"})
+B = gen.main_gen({"f": "b"})
+FINAL: Op = {"f": "final"}
 
 
 class TestMainGen:
@@ -649,6 +765,100 @@ class TestMainGen:
     )
     def test_is_found_where_it_is(self, g: Any) -> None:
         assert gen.has_main_gen(gen.validate(g))
+
+    @staticmethod
+    def driven(g: Any, check_after: int = 99) -> list[Any]:
+        """What is begun, one after another, until `check_after` operations have or the main phase
+        is exhausted; after a None, what follows the check.
+        """
+        main = gen.MainPhase()
+        test = {**TEST, "antithesis_phase": main}
+        ctx = context({"concurrency": 1})
+        lifted = gen.lift(g)
+        begun: list[Any] = []
+        while True:
+            main.live = main.exhausted = False
+            step = gen.op(lifted, test, ctx)
+            waits = step is not None and step[0] is PENDING
+            if not main.over and (waits or step is None or len(begun) >= check_after):
+                assert not waits or main.exhausted
+                main.over = True
+                begun.append(None)
+            elif step is None:
+                return begun
+            else:
+                assert step[0] is not PENDING
+                begun.append(step[0]["f"])
+                lifted = step[1]
+
+    @pytest.mark.parametrize(
+        ("g", "begun"),
+        [
+            (gen.phases(A, B, FINAL), ["a", "b", None, "final"]),
+            (gen.phases(A, {"f": "between"}, B, FINAL), ["a", "between", "b", None, "final"]),
+            (gen.phases(gen.phases(A, {"f": "x"}), B, FINAL), ["a", "x", "b", None, "final"]),
+            (gen.phases({"f": "first"}, A, FINAL), ["first", "a", None, "final"]),
+            ([A, [], [[B]], FINAL], ["a", "b", None, "final"]),
+            ((g for g in (A, B, FINAL)), ["a", "b", None, "final"]),
+            (gen.phases(gen.clients(A), gen.clients(B), gen.clients(FINAL)), "ab"),
+            (gen.phases(A, gen.reserve(1, B, B), FINAL), "ab"),
+            (gen.phases(A, lambda b=B: b, FINAL), ["a", "b", None]),
+            # The main phase may end outside of the main_gen.
+            (gen.phases(gen.limit(1, gen.main_gen(gen.repeat({"f": "a"}))), FINAL), "a"),
+            (gen.phases(gen.until_ok(A), FINAL), "a"),
+            (gen.then(FINAL, A), "a"),
+            (gen.then(FINAL, gen.then(B, A)), "ab"),
+            (gen.phases(gen.main_gen(None), FINAL), ""),
+            (gen.phases(gen.main_gen(None), B, FINAL), "b"),
+            (gen.phases(A, FINAL, FINAL), ["a", None, "final", "final"]),
+        ],
+    )
+    def test_the_last_one_waits_for_the_check(self, g: Any, begun: Any) -> None:
+        if isinstance(begun, str):
+            begun = [*begun, None, "final"]
+        assert self.driven(g)[: len(begun)] == begun
+
+    def test_the_check_ends_all_of_them(self) -> None:
+        g = gen.phases(A, gen.main_gen(gen.repeat({"f": "b"})), FINAL)
+        assert self.driven(g, 0) == [None, "final"]
+        g = gen.phases(A, gen.main_gen(gen.repeat({"f": "b"})), FINAL)
+        assert self.driven(g, 3) == ["a", "b", "b", None, "final"]
+
+    def test_what_follows_the_last_one_is_not_asked_before_the_check(self) -> None:
+        asked: list[bool] = []
+        main = gen.MainPhase()
+
+        def final() -> Op | None:
+            asked.append(main.over)
+            return {"f": "final"}
+
+        g = gen.lift([A, final])
+        for _ in range(5):
+            step = gen.op(g, {"antithesis_phase": main}, self.ctx)
+            assert step is not None
+            g = step[1]
+        assert asked == []
+        main.over = True
+        assert gen.op(g, {"antithesis_phase": main}, self.ctx) is not None
+        assert asked == [True]
+
+    def test_none_is_final(self) -> None:
+        queue = [{"f": "a"}]
+        main = gen.MainPhase()
+        g = gen.main_gen(lambda: queue.pop() if queue else None)
+        test = {"antithesis_phase": main}
+        assert gen.op(g, test, self.ctx) is not None
+        assert gen.op(g, test, self.ctx) is None
+        queue.append({"f": "late"})
+        assert gen.op(g, test, self.ctx) is None
+        assert queue == [{"f": "late"}]
+
+    def test_is_found_in_what_a_function_encloses(self) -> None:
+        a = gen.main_gen({"f": "a"})
+        assert gen.has_main_gen(gen.lift(lambda: a))
+        assert gen.has_main_gen(gen.lift(lambda found=a: found))
+        assert gen.has_main_gen(gen.lift(functools.partial(lambda found: found, a)))
+        assert not gen.has_main_gen(gen.lift(lambda: {"f": "a"}))
 
     def test_is_not_found_where_it_is_not(self) -> None:
         assert not gen.has_main_gen(gen.validate(gen.phases({"f": "a"}, [{"f": "b"}])))

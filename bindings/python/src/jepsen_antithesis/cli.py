@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import logging
 import math
 import re
@@ -73,8 +72,10 @@ def single_test_cmd(
     opt_spec: OptSpec | None = None,
     opt_fn: Callable[[Options], Options] | None = None,
 ) -> Command:
-    """``test``: runs the test by itself, ``--test-count`` times or until one is not valid. Comes with
-    ``analyze``, which checks the history of an earlier run; see `core.analyze`.
+    """``test``: runs the test by itself, ``--test-count`` times or until one is not valid.
+
+    Comes with ``analyze``, which checks the history of an earlier run; see `core.analyze`. It makes
+    the test of its own options, so give it those that the run had.
 
     `opt_spec` adds options to the parser; `opt_fn` changes the parsed options before the test is
     made of them.
@@ -125,6 +126,8 @@ def _analyze_cmd(
 ) -> Command:
     def main(options: Options) -> int:
         path = options.pop("store") or Path(options["store_dir"], "latest")
+        if not Path(path, "history.jsonl").is_file():
+            raise argparse.ArgumentTypeError(f"analyze: there is no history.jsonl in {path}")
         return _exit_status(core.analyze(test_fn(dict(options)), path))
 
     help = "check the history of an earlier run again"

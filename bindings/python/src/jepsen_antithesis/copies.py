@@ -35,19 +35,17 @@ def own(value: T) -> T:
 
 
 def _own(value: Any) -> Any:
+    # Every operation comes by here, and most of what is in it is immutable.
     kind = type(value)
+    if kind is list:
+        return [item if type(item) in _IMMUTABLE else _own(item) for item in value]
+    if kind is dict:
+        return {
+            key: item if type(item) in _IMMUTABLE else _own(item) for key, item in value.items()
+        }
     if kind in _IMMUTABLE:
         return value
-    copier = _COPIERS.get(kind, _own_object)
-    return copier(value)
-
-
-def _own_dict(value: dict[Any, Any]) -> dict[Any, Any]:
-    return {key: item if type(item) in _IMMUTABLE else _own(item) for key, item in value.items()}
-
-
-def _own_list(value: list[Any]) -> list[Any]:
-    return [item if type(item) in _IMMUTABLE else _own(item) for item in value]
+    return _COPIERS.get(kind, _own_object)(value)
 
 
 def _own_tuple(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -67,8 +65,6 @@ def _own_object(value: Any) -> Any:
 
 
 _COPIERS: dict[type, Callable[[Any], Any]] = {
-    dict: _own_dict,
-    list: _own_list,
     tuple: _own_tuple,
     set: set,
     frozenset: frozenset,

@@ -15,8 +15,8 @@ class OptionError(ValueError):
 
 
 def check_test(test: Test) -> None:
-    """Raises OptionError when `test` cannot be run as it is. Every key in it that has a meaning here
-    is looked at, whether the test is driven by commands or runs by itself.
+    """Raises OptionError when `test` cannot be run as it is. Looks at every key that has a meaning,
+    whether the test is driven by commands or runs by itself.
     """
     for key, (allowed, what) in _ALLOWED.items():
         if key in test and not allowed(test[key]):

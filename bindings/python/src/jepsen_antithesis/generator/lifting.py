@@ -152,16 +152,15 @@ class _Seq(Generator):
         head: Generator | None = self.head
         rest: Rest | None = self.rest
         main = self.main
-        touched, followed = phase.touched, phase.followed
+        followed = phase.followed
         while True:
             if head is not None:
-                phase.touched, phase.followed = False, phase.follows(rest)
+                asked, phase.followed = phase.asked, phase.follows(rest)
                 try:
                     step = head.op(test, ctx)
                 finally:
                     phase.followed = followed
-                    main = main or phase.touched
-                    phase.touched = phase.touched or touched
+                main = main or phase.asked > asked
                 if step is not None:
                     return step if rest is None else (step[0], _Seq(step[1], rest, main))
             if rest is None or (popped := rest.pop()) is None:
@@ -195,7 +194,9 @@ class _Fn(Generator):
         if not ctx.free_thread_count():
             # Whatever it made could not begin, and its random numbers would be lost.
             return PENDING, self
+        phase: MainPhase | None = test.get(MAIN_PHASE)
         for _ in range(_MAX_EMPTY):
+            asked = 0 if phase is None else phase.asked
             made = self.f(test, ctx) if self.wants_context else self.f()
             if made is None:
                 return None
@@ -204,6 +205,8 @@ class _Fn(Generator):
             if step is not None:
                 following = step[1]
                 return step[0], self if following is None else _Seq(following, Listed(self, None))
+            if phase is not None and phase.asked > asked:
+                return None  # It makes main phases, and this one has ended.
         raise GeneratorError(
             f"{self.f!r} returned {_MAX_EMPTY} generators in a row that have no operation. To say "
             "that there is no more to do, return None."

@@ -29,15 +29,15 @@ class MainPhase:
     puts one into ``test["antithesis_phase"]``. For the interpreter's thread only.
     """
 
-    __slots__ = ("ended", "exhausted", "followed", "live", "over", "seen", "touched")
+    __slots__ = ("asked", "ended", "exhausted", "followed", "live", "over", "seen")
 
     def __init__(self) -> None:
         self.over = False
         """Set by the interpreter: the check has come."""
         self.seen = False
         """Set by `main_gen`: the generator has one."""
-        self.touched = False
-        """The same, since it was last reset."""
+        self.asked = 0
+        """Counted by `main_gen`: how often one was asked."""
         self.live = False
         """Set by `main_gen` when it has, or may have, an operation."""
         self.exhausted = False
@@ -61,7 +61,10 @@ class MainPhase:
 
     def goes_on(self, following: Gen, rest: Listed | Lazy) -> bool:
         """Whether a sequence goes on to `following`, the first of `rest`, before the check."""
-        return self.follows(rest) or has_main_gen(following)
+        if self.followed or has_main_gen(following, self.ended):
+            return True
+        later = iter(rest) if isinstance(rest, Listed) else ()
+        return any(has_main_gen(place.item, self.ended) for place in later)
 
 
 @dataclass(slots=True, eq=False)
@@ -78,7 +81,8 @@ class _MainGen(Wrapper):
         if main is None:
             step = self.inner(test, ctx)
             return None if step is None else (step[0], self.around(step[1]))
-        main.seen = main.touched = True
+        main.seen = True
+        main.asked += 1
         if main.over:
             return None
         step = None if self.identity in main.ended else self.inner(test, ctx)
@@ -102,9 +106,9 @@ def main_gen(gen: Gen) -> Generator:
     return _MainGen(lift(gen))
 
 
-def has_main_gen(gen: Any) -> bool:
-    """Whether a `main_gen` can be found in `gen` without running it: in the fields of generators, in
-    containers, and in what a function encloses or is bound to.
+def has_main_gen(gen: Any, ended: AbstractSet[object] = frozenset()) -> bool:
+    """Whether a `main_gen` that is not among the `ended` ones can be found in `gen` without running
+    it: in the fields of generators, in containers, and in what a function encloses or is bound to.
     """
     todo: list[Any] = [gen]
     seen: set[int] = set()
@@ -113,7 +117,7 @@ def has_main_gen(gen: Any) -> bool:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, _MainGen):
+        if isinstance(item, _MainGen) and item.identity not in ended:
             return True
         if isinstance(item, (list, tuple, AbstractSet)):
             todo.extend(item)

@@ -40,8 +40,8 @@ def phases(*gens: Gen) -> Generator | None:
 
 
 def then(a: Gen, b: Gen) -> Generator | None:
-    """`b`, which may be nothing, then, once every thread is free, `a`. Backwards, as Jepsen's, where it reads well in a
-    chain: ``then(once(read), limit(3, write))`` reads last.
+    """`b`, which may be nothing, then, once every thread is free, `a`. Backwards, as Jepsen's,
+    where it reads well in a chain: ``then(once(read), limit(3, write))`` reads last.
     """
     return lift([b, synchronize(a)])
 
