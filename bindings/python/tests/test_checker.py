@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import multiprocessing
+import subprocess
 from typing import Any
 
 import pytest
@@ -40,9 +44,68 @@ def test_what_is_no_verdict_is_refused() -> None:
         checker.merge_valid([True, "maybe"])
 
 
-@pytest.mark.parametrize("result", [None, {}, {"valid": "maybe"}, {"valid": None}])
-def test_a_checker_without_a_verdict_is_unknown(result: Any) -> None:
-    assert check(lambda test, history, opts: result, history())["valid"] == UNKNOWN
+@pytest.mark.parametrize(
+    "result",
+    [None, {}, "true", True, [], {"valid": "maybe"}, {"valid": None}, {"valid": []}, {"valid": 3}],
+)
+def test_a_checker_without_a_verdict_has_failed(result: Any) -> None:
+    found = check(lambda test, history, opts: result, history())
+    assert found["valid"] == UNKNOWN
+    assert [path for path, _ in checker.failures(found)] == [""]
+    assert repr(result if not isinstance(result, dict) else result.get("valid", {})) in (
+        found[checker.FAILED]
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda test, history: {"valid": True}, lambda: {"valid": True}, dict, 5]
+)
+def test_a_checker_that_cannot_be_called_has_failed(wrong: Any) -> None:
+    assert checker.failures(check(wrong, history()))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        TimeoutError("late"),
+        asyncio.TimeoutError(),  # noqa: UP041 (another class until Python 3.11)
+        concurrent.futures.TimeoutError(),
+        multiprocessing.TimeoutError(),
+        subprocess.TimeoutExpired("elle", 5),
+    ],
+)
+def test_a_checker_out_of_memory_or_time_has_not_failed(error: Exception) -> None:
+    def exhausted(test: Any, history: History, opts: Any) -> dict[str, Any]:
+        raise error
+
+    found = check(checker.compose({"it": exhausted}), history())
+    assert found["valid"] == UNKNOWN
+    assert "Traceback" in found["it"]["error"]
+    assert checker.failures(found) == []
+
+
+def test_failures_are_found_wherever_they_are() -> None:
+    def broken(test: Any, history: History, opts: Any) -> dict[str, Any]:
+        raise KeyError("a\nb" * 1000)
+
+    failed = checker.check_safe(broken, {}, history())
+    results: dict[str, Any] = {"valid": True, "z": failed, "results": {(1, 2): {"l": [0, failed]}}}
+    results["results"]["again"] = results
+    [(path, message), *_] = checker.failures(results)
+    assert path == "results/(1, 2)/l/1"
+    assert message.startswith("KeyError: ")
+    assert len(message) < 600
+    assert "\n" not in message
+
+
+def test_a_composed_checker_may_be_called_valid() -> None:
+    found = check(checker.compose({"valid": constantly(False), "b": constantly(True)}), history())
+    assert found == {
+        "valid": False,
+        "valid (checker)": {"valid": False},
+        "b": {"valid": True},
+    }
 
 
 def constantly(valid: Any) -> checker.Check:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import math
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from driving import LONG, Recorder, fs, invocations
 
-from jepsen_antithesis import NEMESIS, Client, Nemesis, Op, Test, checker, core
+from jepsen_antithesis import NEMESIS, Client, History, Nemesis, Op, Test, checker, core
 from jepsen_antithesis import generator as gen
+from jepsen_antithesis.client import Noop
 from jepsen_antithesis.context import Context
+from jepsen_antithesis.copies import own
 from jepsen_antithesis.core import SetupError
-from jepsen_antithesis.rand import rng
+from jepsen_antithesis.rand import rng, seed
 
 
 @pytest.fixture
@@ -387,9 +393,284 @@ def test_without_a_name_nothing_is_stored(tmp_path: Path, monkeypatch: pytest.Mo
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_nodes_there_is_no_test(base: Test) -> None:
-    with pytest.raises(ValueError, match="at least one node"):
-        core.run({**base, "nodes": []})
+class TestRefused:
+    """What a test cannot run with is told in a sentence, before anything is started."""
+
+    @pytest.mark.parametrize("run", [core.run, core.run_antithesis])
+    @pytest.mark.parametrize(
+        ("key", "value", "allowed"),
+        [
+            ("nodes", [], "at least one node"),
+            ("nodes", "n1,n2", "list of strings"),
+            *[("concurrency", n, "positive number") for n in (0, -1, 1.5, "1n", None, True)],
+            ("name", 5, "a string"),
+            ("client", None, "methods of Client"),
+            ("client", Client, "methods of Client"),
+            ("nemesis", object(), "methods of Nemesis"),
+            ("checker", None, "a function of"),
+            ("on_open", "keep", "'release' or 'adopt'"),
+            ("on_exhausted", "finsh", "'wait' or 'finish'"),
+            ("after_check", "lingr", "'linger' or 'exit'"),
+            *[("drain_timeout", n, "positive number of seconds") for n in (0, -1, "5", math.nan)],
+            ("op_release_after", None, "positive number of seconds"),
+            ("setup_timeout", math.nan, "positive number of seconds"),
+            *[("unknown_status", n, "from 0 to 255") for n in (300, -1, "60", None)],
+            ("checker_failed_status", 256, "from 0 to 255"),
+        ],
+    )
+    def test_option(
+        self, base: Test, run: Callable[[Test], Test], key: str, value: Any, allowed: str
+    ) -> None:
+        client = Recorder()
+        with pytest.raises(ValueError, match=f"The test's {key} is .*{allowed}"):
+            run({**base, "client": client, key: value})
+        assert client.effects == []
+        assert not Path(base["store_dir"]).exists()
+
+    @pytest.mark.parametrize("generator", [5, "read", b"read"])
+    def test_generator(self, base: Test, generator: Any) -> None:
+        client = Recorder()
+        with pytest.raises(TypeError, match="cannot be used as a generator"):
+            core.run({**base, "client": client, "generator": generator})
+        assert client.effects == []
+
+    @pytest.mark.parametrize(
+        ("op", "problem"),
+        [
+            ({"type": "sleep"}, "value of a sleep"),
+            ({"type": "sleep", "value": -1}, "value of a sleep"),
+            ({"f": "read", "time": math.inf}, "finite number of nanoseconds"),
+            ({"f": "read", "time": math.nan}, "finite number of nanoseconds"),
+            (lambda: 5, "5 cannot be used as a generator"),
+        ],
+    )
+    def test_operation(self, base: Test, op: Any, problem: str) -> None:
+        with pytest.raises(gen.GeneratorError, match=problem):
+            core.run({**base, "client": Recorder(), "generator": gen.clients([op])})
+
+
+class TestCopies:
+    """What a client changes does not change the history."""
+
+    @pytest.mark.parametrize("finish", [dict, lambda op: op])
+    def test_of_an_operation_that_is_changed_in_place(
+        self, base: Test, finish: Callable[[Op], Op]
+    ) -> None:
+        written: list[int] = []
+
+        class InPlace(Client):
+            def invoke(self, test: Test, op: Op) -> Op:
+                op["type"] = "ok"
+                if op["f"] == "add":
+                    written.append(op["value"])
+                else:
+                    op["value"] = written
+                return finish(op)
+
+        adds: list[Op] = [{"f": "add", "value": i} for i in range(3)]
+        main = [adds[0], {"f": "read"}, *adds[1:], {"f": "read"}]
+        test = {**base, "client": InPlace(), "checker": checker.set(), "concurrency": 1}
+        test = core.run({**test, "generator": gen.clients(main)})
+        history = test["history"]
+        assert [op["type"] for op in history] == ["invoke", "ok"] * 5
+        assert [op["value"] for op in history.invokes()] == [0, None, 1, 2, None]
+        # Also what the client returned, and changed later.
+        assert [op["value"] for op in history.oks() if op["f"] == "read"] == [[0], [0, 1, 2]]
+        assert test["results"]["valid"] is True
+        assert History.read(test["store"].path / "history.jsonl") == history
+
+    def test_of_nested_values(self, base: Test) -> None:
+        class Filling(Client):
+            def invoke(self, test: Test, op: Op) -> Op:
+                for micro_op in op["value"]["txn"]:
+                    micro_op[2] = op["time"]
+                op["value"]["done"] = ({"n": op["index"]},)
+                return {**op, "type": "ok"}
+
+        txn: Op = {"f": "txn", "value": {"txn": [["r", 1, None], ["r", 2, None]]}}
+        g = gen.clients(gen.limit(3, gen.repeat(txn)))
+        history = core.run({**base, "client": Filling(), "generator": g, "concurrency": 1})[
+            "history"
+        ]
+        assert txn["value"] == {"txn": [["r", 1, None], ["r", 2, None]]}
+        assert [op["value"] for op in history.invokes()] == [txn["value"]] * 3
+        assert [op["value"]["done"][0]["n"] for op in history.oks()] == [0, 2, 4]
+
+    def test_of_an_operation_that_a_crash_leaves_changed(self, base: Test) -> None:
+        class Crashing(Client):
+            def invoke(self, test: Test, op: Op) -> Op:
+                op["f"] = op["value"] = op["process"] = "changed"
+                raise ConnectionError
+
+        g = gen.clients({"f": "a", "value": 1})
+        history = core.run({**base, "client": Crashing(), "generator": g})["history"]
+        assert [(op["f"], op["value"], op["process"]) for op in history] == [("a", 1, 0)] * 2
+
+    def test_of_what_cannot_be_recognised_are_not_made(self) -> None:
+        class Token:
+            pass
+
+        @dataclasses.dataclass
+        class Row:
+            cells: list[int]
+
+        token, row, lock = Token(), Row([1]), threading.Lock()
+        value = {"token": token, "row": [row], "lock": lock}
+        copied = own(value)
+        assert copied["token"] is token
+        assert copied["lock"] is lock
+        assert copied == value
+        assert isinstance(copied["row"], list)
+        row.cells.append(2)
+        assert copied["row"] == [Row([1])]
+
+    def test_of_what_contains_itself(self) -> None:
+        value: list[Any] = [1]
+        value.append(value)
+        copied = own(value)
+        assert copied is not value
+        assert copied[1] is copied
+
+
+class TestSeed:
+    """A seed repeats a run."""
+
+    @staticmethod
+    def run(base: Test, concurrency: int, main: Any = None) -> list[Any]:
+        seed(7)
+        if main is None:
+            main = gen.mix([write, gen.repeat({"f": "read"}), gen.stagger(0.0002, writes())])
+        g = gen.clients(gen.phases(gen.limit(300, main), gen.once(write)))
+        test = core.run({**base, "client": Noop(), "generator": g, "concurrency": concurrency})
+        keys = ("f", "value", "type") + ("process",) * (concurrency == 1)
+        return [tuple(op[key] for key in keys) for op in test["history"].invokes()]
+
+    def test_with_one_worker_everything(self, base: Test) -> None:
+        first = self.run(base, 1)
+        assert len(first) == 301
+        assert [self.run(base, 1) for _ in range(3)] == [first] * 3
+
+    def test_with_more_workers_what_begins_and_in_which_order(self, base: Test) -> None:
+        """But not who does it, nor when. And only where no operation waits for its time: with a
+        stagger or a delay, a completion in between may change what comes next.
+        """
+        main = gen.mix([write, gen.repeat({"f": "read"}), write])
+        runs = [self.run(base, 4, main) for _ in range(3)]
+        assert runs == [runs[0]] * 3
+
+    @pytest.mark.parametrize("concurrency", [1, 4])
+    def test_no_draw_is_thrown_away(self, base: Test, concurrency: int) -> None:
+        drawn: list[int] = []
+
+        def draw() -> Op:
+            drawn.append(rng.randrange(10**9))
+            return {"f": "write", "value": drawn[-1]}
+
+        g = gen.clients(gen.limit(300, draw))
+        test = core.run({**base, "client": Noop(), "generator": g, "concurrency": concurrency})
+        assert [op["value"] for op in test["history"].invokes()] == drawn
+
+
+def write() -> Op:
+    return {"f": "write", "value": rng.randrange(10**9)}
+
+
+def writes() -> Iterator[Op]:
+    while True:
+        yield write()
+
+
+class Broken(Nemesis):
+    def teardown(self, test: Test) -> None:
+        raise OSError("iptables is gone")
+
+
+def test_what_the_nemesis_tear_down_raises_is_raised(base: Test) -> None:
+    client = Recorder()
+    with pytest.raises(core.TeardownError, match="iptables is gone"):
+        core.run({**base, "client": client, "nemesis": Broken(), "generator": gen.clients({})})
+    assert client.effects.count("teardown") == 10, "before set-up, and at the end"
+
+
+def test_the_first_error_is_not_hidden_by_the_nemesis(base: Test) -> None:
+    def broken() -> Any:
+        raise RuntimeError("the generator broke")
+
+    test = {**base, "client": Recorder(), "nemesis": Broken()}
+    with pytest.raises(gen.GeneratorError, match="the generator broke"):
+        core.run({**test, "generator": gen.clients(broken)})
+
+
+class TestWhatIsKnown:
+    """A test that does not come to its end leaves what is known of it."""
+
+    @staticmethod
+    def broken_after(n: int, error: BaseException) -> Iterator[Op]:
+        for _ in range(n):
+            yield {"f": "read"}
+        raise error
+
+    @pytest.mark.parametrize("error", [RuntimeError("no idea"), KeyboardInterrupt()])
+    def test_is_stored(self, base: Test, error: BaseException) -> None:
+        test = {**base, "client": Recorder(), "concurrency": 1}
+        with pytest.raises((gen.GeneratorError, KeyboardInterrupt)):
+            core.run({**test, "generator": gen.clients(self.broken_after(3, error))})
+        path = Path(base["store_dir"], "latest")
+        results = json.loads((path / "results.json").read_text())
+        assert results["valid"] == "unknown"
+        assert ("no idea" if str(error) else "interrupted") in results["error"]
+        history = History.read(path / "history.jsonl")
+        assert len(history.oks()) == 3
+        assert len((path / "history.edn").read_text().splitlines()) == len(history)
+
+    def test_is_stored_of_a_set_up_that_failed(self, base: Test) -> None:
+        class Bad(Client):
+            def setup(self, test: Test) -> None:
+                raise OSError("no database")
+
+        with pytest.raises(SetupError):
+            core.run({**base, "client": Bad()})
+        path = Path(base["store_dir"], "latest")
+        assert "no database" in (path / "results.json").read_text()
+        assert (path / "history.edn").read_text() == ""
+
+    def test_does_not_replace_a_verdict(self, base: Test, monkeypatch: pytest.MonkeyPatch) -> None:
+        test = {**base, "client": Recorder(), "generator": gen.clients({"f": "read"})}
+        monkeypatch.setattr(core.log, "info", raising(KeyboardInterrupt, "Everything looks good"))
+        with pytest.raises(KeyboardInterrupt):
+            core.run(test)
+        path = Path(base["store_dir"], "latest")
+        assert json.loads((path / "results.json").read_text())["valid"] is True
+
+    def test_can_be_analysed_later(self, base: Test) -> None:
+        values = [(1, 2), {3: [4]}, math.inf]
+        main: Any = [{"f": "add", "value": value} for value in values]
+        main = [*main, self.broken_after(0, RuntimeError("no idea"))]
+        with pytest.raises(gen.GeneratorError):
+            core.run({**base, "client": Recorder(), "generator": gen.clients(main)})
+
+        def check(test: Test, history: History, opts: Any) -> dict[str, Any]:
+            return {"valid": [op["value"] for op in history.invokes()] == values}
+
+        path = Path(base["store_dir"], "latest")
+        test = core.analyze({**base, "checker": check}, path)
+        assert test["results"]["valid"] is True
+        assert json.loads((path / "results.json").read_text()) == {"valid": True}
+        assert len(test["history"].invokes()) == 3
+
+    def test_cannot_be_analysed_where_there_is_nothing(self, base: Test, tmp_path: Path) -> None:
+        with pytest.raises(FileNotFoundError):
+            core.analyze(base, tmp_path)
+
+
+def raising(error: type[BaseException], about: str) -> Callable[..., None]:
+    """A method `info` of a logger that raises `error` when a message is about something."""
+
+    def info(message: str, *args: Any, **more: Any) -> None:
+        if about in message % args:
+            raise error
+
+    return info
 
 
 def test_operations_run_at_the_same_time(base: Test) -> None:

@@ -118,6 +118,35 @@ class TestHistory:
         assert history[1:3] == list(self.ops[1:3])
         assert len(history) == 8
 
+    def test_filters_and_slices_are_histories(self) -> None:
+        history = History([*self.ops, op(8, 0, "fail")])
+        assert [o["index"] for o in history.fails()] == [8]
+        assert [o["index"] for o in history.infos()] == [1, 4, 6, 7]
+        for part in (history.oks(), history[3:], history.client_ops()[2:]):
+            assert isinstance(part, History)
+            assert part.invocation(history[3]) is history[0]
+            assert part.completion(history[5]) is history[8]
+        assert history.client_ops().oks().infos() == []
+
+    def test_pairs_are_invocations_with_their_completions(self) -> None:
+        history = History(self.ops)
+        pairs = [(a["index"], b and b["index"]) for a, b in history.pairs()]
+        assert pairs == [(0, 3), (1, 4), (2, 6), (5, None), (7, None)]
+        assert [(a["index"], b and b["index"]) for a, b in history.oks().pairs()] == [(0, 3)]
+        reads = history.filter(lambda o: o["f"] == "read")
+        pairs = [(a["index"], b and b["index"]) for a, b in reads.pairs()]
+        assert pairs == [(0, 3), (2, 6), (5, None)]
+
+    def test_pairs_of_a_history_with_gaps(self) -> None:
+        history = History(o for o in self.ops if o["process"] != "nemesis")
+        assert history.completion(history[1]) == self.ops[6]
+        pairs = [(a["index"], b and b["index"]) for a, b in history.pairs()]
+        assert pairs == [(0, 3), (2, 6), (5, None)]
+
+    def test_a_part_is_not_appended_to(self) -> None:
+        with pytest.raises(TypeError, match="part of one"):
+            History(self.ops).oks().append(op(8, 0, "ok"))
+
     def test_is_read_up_to_the_last_whole_line(self, tmp_path: Path) -> None:
         path = tmp_path / "history.jsonl"
         path.write_text(json.dumps(self.ops[0]) + "\n" + json.dumps(self.ops[1])[:20])
@@ -130,6 +159,44 @@ class TestStore:
         store.journal(op(0, 0, "invoke"))
         assert list(History.read(store.path / "history.jsonl")) == [op(0, 0, "invoke")]
         store.close()
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            *(math.inf, -math.inf, [0.1, {"x": math.inf}]),
+            *((1, 2), [("append", 1, [2])], {1: 10, 2: 20}, {(1, 2): {3: 4}}, {"$set": [1]}),
+            *({1, 2}, frozenset({"a"}), {"s": {(1, 2)}}, b"\x00\xff", {None: True, 1.5: "x"}),
+            *("\udcff", "ünïcode", "\u2028", [], {}, (), 2**80),
+        ],
+    )
+    def test_journal_loses_nothing(self, tmp_path: Path, value: Any) -> None:
+        written = op(0, 0, "ok", value=value)
+        store = Store("name", tmp_path)
+        store.journal(written)
+        store.close()
+        path = store.path / "history.jsonl"
+        [back] = History.read(path)
+        assert back == written
+        assert repr(back["value"]) == repr(value), "of the same types"
+        # Any reader of JSON can read it.
+        json.loads(path.read_bytes(), parse_constant=pytest.fail)
+
+    def test_journal_keeps_keywords_and_what_is_no_number(self, tmp_path: Path) -> None:
+        store = Store("name", tmp_path)
+        store.journal(op(0, 0, "ok", value=[math.nan, Keyword("x")]))
+        store.close()
+        [back] = History.read(store.path / "history.jsonl")
+        assert math.isnan(back["value"][0])
+        assert isinstance(back["value"][1], Keyword)
+
+    def test_journal_of_what_has_no_encoding_is_its_string(self, tmp_path: Path) -> None:
+        cyclic: list[Any] = [1]
+        cyclic.append(cyclic)
+        store = Store("name", tmp_path)
+        store.journal(op(0, 0, "ok", value=[Path("/x"), cyclic]))
+        store.close()
+        [back] = History.read(store.path / "history.jsonl")
+        assert back["value"] == ["/x", [1, "…"]]
 
     def test_journal_takes_a_line_in_parts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -186,6 +253,19 @@ class TestJson:
             "odd": "odd",
             "1": [2],
         }
+
+    def test_numbers_that_are_not_finite(self) -> None:
+        text = to_json({"worst": math.nan, "best": [math.inf, -math.inf]})
+        assert json.loads(text, parse_constant=pytest.fail) == {
+            "worst": "NaN",
+            "best": ["Infinity", "-Infinity"],
+        }
+
+    def test_what_is_nested_too_deeply(self) -> None:
+        deep: Any = []
+        for _ in range(5000):
+            deep = [deep]
+        assert "…" in to_json({"valid": False, "deep": deep})
 
     def test_keys_of_any_kind(self) -> None:
         assert json.loads(to_json({(1, 2): {(3,): 4}})) == {"(1, 2)": {"(3,)": 4}}

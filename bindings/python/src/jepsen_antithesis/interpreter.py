@@ -143,6 +143,9 @@ class _Interpreter:
             grace = _INTERRUPTED_GRACE if interrupted else self.patience()
             self.answer_all(STOPPED if interrupted else f"failed: the harness failed: {error!r}\n")
             self.dismiss(grace)
+            # An error while the last ones are recorded must not hide the first.
+            with contextlib.suppress(Exception):
+                self.record_completions()
             raise
         finally:
             self.progress.end()
@@ -367,6 +370,12 @@ class _Interpreter:
                 self.store.journal(op)
             self.history.append(op)
         return op
+
+    def record_completions(self) -> None:
+        """Records what was completed when the test ended early, for the history's sake."""
+        for worker, op in self.completions:
+            if self.workers[worker.thread] is worker:
+                self.record({**op, "time": self.now()})
 
     def now(self) -> int:
         return time.monotonic_ns() - self.origin

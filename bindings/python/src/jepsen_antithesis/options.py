@@ -52,7 +52,12 @@ def _is_checker(value: Any) -> bool:
 
 
 def _has(*methods: str) -> Callable[[Any], bool]:
-    return lambda value: all(callable(getattr(value, method, None)) for method in methods)
+    def has(value: Any) -> bool:
+        # A class has them too, but it is to be called first.
+        found = all(callable(getattr(value, method, None)) for method in methods)
+        return found and not isinstance(value, type)
+
+    return has
 
 
 def _is_one_of(*values: str) -> tuple[Callable[[Any], bool], str]:

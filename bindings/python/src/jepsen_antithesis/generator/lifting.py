@@ -142,6 +142,9 @@ class _Seq(Generator):
             step = None if head is None else head.op(test, ctx)
             if step is not None:
                 return step if rest is None else (step[0], _Seq(step[1], rest))
+            if isinstance(rest, Lazy) and not ctx.free_thread_count():
+                # It may draw random numbers for an operation that cannot begin.
+                return PENDING, _Seq(head, rest)
             popped = None if rest is None else rest.pop()
             if popped is None:
                 return None
@@ -163,6 +166,8 @@ class _Seq(Generator):
                 main = main or phase.asked > asked
                 if step is not None:
                     return step if rest is None else (step[0], _Seq(step[1], rest, main))
+            if isinstance(rest, Lazy) and not ctx.free_thread_count():
+                return PENDING, _Seq(head, rest, main)
             if rest is None or (popped := rest.pop()) is None:
                 return None
             if main and not phase.goes_on(popped[0], rest):
