@@ -38,7 +38,7 @@ from jepsen_antithesis import NEMESIS, Client, DirectoryError, History, Nemesis,
 from jepsen_antithesis import generator as gen
 from jepsen_antithesis.attendant import ENDED, EXHAUSTED
 from jepsen_antithesis.context import Context
-from jepsen_antithesis.core import SetupError
+from jepsen_antithesis.core import SetupError, TeardownError
 
 READS = gen.repeat({"f": "read"})
 NOT_KNOWN = "unknown; no anomaly was found, but not everything could be checked"
@@ -342,6 +342,220 @@ class TestExhausted:
         assert driver.check().result() == (0, "checked: valid\n")
         assert invocations(harness.result()) == ["a", "final"]
 
+    def test_with_finish_no_draw_is_thrown_away(self, driver: Driver) -> None:
+        drawn = itertools.count()
+        main = gen.limit(3, lambda: {"f": next(drawn)})
+        harness = driver.harness(
+            simple_test(Recorder(), main, on_exhausted="finish", concurrency=1)
+        )
+        for n in range(3):
+            assert read_edn(driver.op().result()[1])["f"] == n
+        eventually((driver.store / "simple" / "latest" / "results.json").exists)
+        assert driver.check().result() == (0, "checked: valid\n")
+        assert invocations(harness.result()) == [0, 1, 2]
+
+    def test_none_is_final(self, driver: Driver) -> None:
+        """As in Jepsen: who was told that there is no more gets no more."""
+        queue = ["a"]
+        client = Blocking()
+        polled = lambda: {"f": queue.pop()} if queue else None  # noqa: E731
+        for main in (gen.main_gen(polled), polled):
+            queue[:] = ["a"]
+            client = Blocking()
+            test = {**simple_test(client, None), "generator": gen.clients(main)}
+            harness = driver.harness(test)
+            first = driver.op()
+            client.await_begun(1)
+            # Also while the first one is running.
+            assert driver.op().result() == (0, EXHAUSTED)
+            queue.append("late")
+            assert driver.op().result() == (0, EXHAUSTED)
+            client.let_go.set()
+            assert first.result()[0] == 0
+            assert driver.op().result() == (0, EXHAUSTED)
+            assert driver.check().result()[0] == 0
+            assert invocations(harness.result()) == ["a"]
+            assert queue == ["late"]
+
+
+class Opaque(gen.Generator):
+    """Hides what it wraps, as the generator of somebody else may."""
+
+    def __init__(self, hidden: Any) -> None:
+        self.get = itertools.repeat(gen.lift(hidden)).__next__
+
+    def op(self, test: Test, ctx: Context) -> gen.Step | None:
+        hidden = self.get()
+        step = None if hidden is None else hidden.op(test, ctx)
+        return None if step is None else (step[0], Opaque(step[1]))
+
+    def update(self, test: Test, ctx: Context, event: Op) -> gen.Generator | None:
+        hidden = self.get()
+        return None if hidden is None else Opaque(hidden.update(test, ctx, event))
+
+
+class OneAfterAnother(gen.Generator):
+    """A sequence that is not ours."""
+
+    def __init__(self, *gens: Any) -> None:
+        self.get = itertools.repeat(gens).__next__
+
+    def op(self, test: Test, ctx: Context) -> gen.Step | None:
+        gens = self.get()
+        for i, g in enumerate(gens):
+            step = gen.op(g, test, ctx)
+            if step is not None:
+                return step[0], OneAfterAnother(step[1], *gens[i + 1 :])
+        return None
+
+
+class TestMainGens:
+    """Several main_gens, and main_gens that cannot be seen."""
+
+    @staticmethod
+    def run(driver: Driver, g: Any, ops: int, **more: Any) -> tuple[list[str], list[Any]]:
+        """What each command was told, and what began, with a check after `ops` commands."""
+        test = {**simple_test(Recorder(), None), "generator": gen.clients(g), **more}
+        harness = driver.harness(test)
+        outs = []
+        for _ in range(ops):
+            status, out = driver.op().result()
+            assert status == 0
+            outs.append(out if out == EXHAUSTED else read_edn(out)["f"])
+        assert driver.check().result()[0] == 0
+        return outs, invocations(harness.result())
+
+    LOAD = gen.main_gen(fs("load") * 2)
+    TXNS = gen.main_gen(fs("txn") * 2)
+    FINAL = gen.each_thread(gen.once(lambda: {"f": "final"}))
+
+    @pytest.mark.parametrize("opaque", [lambda g: g, Opaque])
+    def test_in_sequence(self, driver: Driver, opaque: Any) -> None:
+        g = opaque(gen.phases(self.LOAD, self.TXNS, self.FINAL))
+        outs, began = self.run(driver, g, 6, concurrency=1)
+        assert outs == ["load", "load", "txn", "txn", EXHAUSTED, EXHAUSTED]
+        assert began == ["load", "load", "txn", "txn", "final"]
+
+    @pytest.mark.parametrize("opaque", [lambda g: g, Opaque])
+    @pytest.mark.parametrize("ops", [0, 1, 3])
+    def test_a_check_ends_all_of_them(self, driver: Driver, opaque: Any, ops: int) -> None:
+        g = opaque(gen.phases(self.LOAD, self.TXNS, self.FINAL))
+        outs, began = self.run(driver, g, ops, concurrency=1)
+        assert outs == ["load", "load", "txn"][:ops]
+        assert began == [*outs, "final"]
+
+    def test_in_a_sequence_that_is_not_ours(self, driver: Driver) -> None:
+        asked = itertools.count()
+        final = gen.limit(1, lambda: {"f": "final", "value": next(asked)})
+        g = OneAfterAnother(self.LOAD, self.TXNS, final)
+        outs, began = self.run(driver, g, 6, concurrency=1)
+        assert outs == ["load", "load", "txn", "txn", EXHAUSTED, EXHAUSTED]
+        assert began == ["load", "load", "txn", "txn", "final"]
+        assert next(asked) == 1
+
+    def test_a_check_in_a_sequence_that_is_not_ours(self, driver: Driver) -> None:
+        g = OneAfterAnother(self.LOAD, self.TXNS, {"f": "final"})
+        assert self.run(driver, g, 0) == ([], ["final"])
+
+    def test_without_any_the_check_ends_what_cannot_be_seen_into(
+        self, driver: Driver, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert self.run(driver, Opaque(READS), 1) == (["read"], ["read"])
+        assert [r for r in caplog.records if "no main_gen" in r.message]
+
+    def test_a_limit_around_one_ends_the_main_phase(self, driver: Driver) -> None:
+        limited = gen.limit(2, gen.main_gen(READS))
+        outs, began = self.run(driver, gen.phases(limited, {"f": "final"}), 3)
+        assert outs == ["read", "read", EXHAUSTED]
+        assert began == ["read", "read", "final"]
+
+    def test_beside_a_nemesis(self, driver: Driver) -> None:
+        class Breaker(Nemesis):
+            def invoke(self, test: Test, op: Op) -> Op:
+                return {**op, "type": "info"}
+
+        breaks = gen.limit(2, gen.repeat({"type": "info", "f": "break"}))
+        main = gen.clients(gen.phases(self.LOAD, self.TXNS, {"f": "final"}), breaks)
+        test = {**simple_test(Recorder(), None), "generator": main, "nemesis": Breaker()}
+        harness = driver.harness(test)
+        outs = [driver.op().result()[1] for _ in range(7)]
+        told = [out if out == EXHAUSTED else read_edn(out)["f"] for out in outs]
+        assert sorted(told[:6]) == ["break", "break", "load", "load", "txn", "txn"]
+        assert told[6] == EXHAUSTED
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["load", "load", "txn", "txn", "final"]
+
+
+class TestNemesisWaits:
+    """A nemesis that sleeps or logs needs no command for it."""
+
+    def test_no_command_is_taken(self, driver: Driver) -> None:
+        class Breaker(Nemesis):
+            def invoke(self, test: Test, op: Op) -> Op:
+                return {**op, "type": "info"}
+
+        faults = [gen.log("breaking"), gen.sleep(3600), {"type": "info", "f": "break"}]
+        test = {
+            **simple_test(Recorder(), None),
+            "nemesis": Breaker(),
+            "generator": gen.phases(
+                gen.main_gen(gen.any(gen.nemesis(faults), gen.clients(READS))),
+                gen.nemesis({"type": "info", "f": "mend"}),
+            ),
+        }
+        harness = driver.harness(test)
+        for _ in range(5):
+            assert read_edn(driver.op().result()[1])["type"] == "ok"
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["read"] * 5
+        assert "breaking" in (driver.store / "latest" / "jepsen.log").read_text()
+
+
+class TestAsking:
+    """The generator is asked when an operation can begin, and not before."""
+
+    def test_with_a_command_that_waits_and_a_free_thread(self, driver: Driver) -> None:
+        drawn: list[int] = []
+
+        def draw() -> Op:
+            drawn.append(len(drawn))
+            return {"f": "write", "value": drawn[-1]}
+
+        client = Blocking()
+        harness = driver.harness(simple_test(client, draw, concurrency=1))
+        first = driver.op()
+        client.await_begun(1)
+        assert drawn == [0]
+        held = [driver.op() for _ in range(3)]
+        eventually(lambda: len(driver.fifos()) == 4)
+        assert drawn == [0]
+        client.let_go.set()
+        results([first, *held])
+        assert driver.check().result()[0] == 0
+        written = [op["value"] for op in harness.result()["history"].invokes()]
+        assert written == drawn == [0, 1, 2, 3]
+
+    def test_not_for_a_command_that_is_gone(self, driver: Driver) -> None:
+        """An operation that waited for its time with a command that died is the next one's."""
+        drawn: list[int] = []
+
+        def draw() -> Op:
+            drawn.append(len(drawn))
+            return {"f": "write", "value": drawn[-1]}
+
+        harness = driver.harness(simple_test(Recorder(), gen.delay(0.5, draw), concurrency=1))
+        assert driver.op().result()[0] == 0
+        gone = driver.native("op")
+        eventually(lambda: len(drawn) == 2)
+        gone.kill(signal.SIGKILL)
+        gone.process.wait(LONG)
+        time.sleep(0.6)  # The operation is due, and nobody is there for it.
+        assert read_edn(driver.op().result()[1])["value"] == 1
+        assert driver.check().result()[0] == 0
+        history = harness.result()["history"]
+        assert [op["value"] for op in history.invokes()] == drawn == [0, 1]
+        assert history[2]["time"] - history[0]["time"] >= 0.6e9, "when it really began"
+
 
 class TestVerdict:
     @pytest.mark.parametrize(
@@ -534,6 +748,101 @@ class TestFailure:
         assert [out["process"] for out in outs] == [0, 0, 0]
         assert driver.check().result()[0] == 0
         harness.result()
+
+    @pytest.mark.parametrize("by", ["invocation", "completion"])
+    def test_to_record_is_said_once_and_answers_everybody(self, driver: Driver, by: str) -> None:
+        """A value that is nested too deeply to be written."""
+        deep: Any = []
+        for _ in range(2000):
+            deep = [deep]
+
+        class Deep(Blocking):
+            def invoke(self, test: Test, op: Op) -> Op:
+                op = super().invoke(test, op) if op["f"] == "slow" else {**op, "type": "ok"}
+                return {**op, "value": deep} if op["f"] == "deep" else op
+
+        client = Deep()
+        value = deep if by == "invocation" else None
+        main = [{"f": "slow"}, {"f": "deep", "value": value}, gen.repeat({"f": "read"})]
+        lingering = LingeringHarness(driver, simple_test(client, main, concurrency=2))
+        running = driver.op()
+        client.await_begun(1)
+        answers = [driver.op().result()]
+        client.let_go.set()
+        answers += [running.result(), driver.op().result()]
+        for status, out in answers:
+            assert status == 0
+            assert out.startswith("failed: the harness failed: ")
+        for _ in range(2):
+            status, out = driver.check().result()
+            assert (status, out[:28]) == (1, "failed: the harness failed: ")
+        lingering.end()
+        assert isinstance(lingering.harness.error, RecursionError)
+        found = json.loads((driver.store / "latest" / "results.json").read_text())
+        assert found["valid"] == "unknown"
+        assert "RecursionError" in found["error"]
+
+    def test_to_record_on_a_full_disk(self, driver: Driver) -> None:
+        """The limit on a file's size stands for the disk's."""
+        harness = driver.python("-c", FULL, str(driver.dir), str(driver.store))
+        eventually(lambda: driver.alive(harness))
+        outs: list[tuple[int, str]] = []
+        while not outs or outs[-1][1].startswith("{"):
+            outs.append(driver.op().result(20))
+        assert outs[-1][0] == 0
+        assert "File too large" in outs[-1][1]
+        status, out = driver.check().result(20)
+        assert status == 1
+        assert "File too large" in out
+        history = History.read(driver.store / "latest" / "history.jsonl")
+        assert len(history) >= len(outs) - 1
+        harness.kill(signal.SIGINT)
+        harness.result()
+
+    def test_of_the_nemesis_tear_down_is_told_to_the_check(self, driver: Driver) -> None:
+        class Broken(Nemesis):
+            def teardown(self, test: Test) -> None:
+                raise OSError("iptables is gone")
+
+        harness = driver.harness(simple_test(Recorder(), READS, nemesis=Broken()))
+        status, out = driver.check().result()
+        assert status == 1
+        assert "iptables is gone" in out
+        with pytest.raises(TeardownError, match="iptables is gone"):
+            harness.result()
+
+    def test_answers_commands_while_the_test_is_torn_down(self, driver: Driver) -> None:
+        hang = threading.Event()
+
+        class Slow(Recorder):
+            def teardown(self, test: Test) -> None:
+                if self.ready.is_set():
+                    hang.wait(LONG)
+                super().teardown(test)
+
+        test = simple_test(Slow(), self.broken_after(0), drain_timeout=LONG)
+        harness = driver.harness(test)
+        for _ in range(3):
+            status, out = driver.op().result()
+            assert status == 0
+            assert "the generator broke" in out
+        assert harness.running()
+        hang.set()
+        with pytest.raises(gen.GeneratorError):
+            harness.result()
+
+
+FULL = """
+import resource, signal, sys
+from jepsen_antithesis import client, core, generator as gen
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+core.run_antithesis({
+    "name": "full", "fifo_dir": sys.argv[1], "store_dir": sys.argv[2], "concurrency": 2,
+    "client": client.Noop(), "after_check": "linger",
+    "generator": gen.main_gen(gen.clients(gen.repeat({"f": "read", "value": "x" * 700}))),
+})
+"""
 
 
 class TestHanging:

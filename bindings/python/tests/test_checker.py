@@ -52,8 +52,9 @@ def test_a_checker_without_a_verdict_has_failed(result: Any) -> None:
     found = check(lambda test, history, opts: result, history())
     assert found["valid"] == UNKNOWN
     assert [path for path, _ in checker.failures(found)] == [""]
-    assert repr(result if not isinstance(result, dict) else result.get("valid", {})) in (
-        found[checker.FAILED]
+    assert (
+        repr(result if not isinstance(result, dict) else result.get("valid", {}))
+        in (found[checker.FAILED])
     )
 
 
@@ -69,7 +70,7 @@ def test_a_checker_that_cannot_be_called_has_failed(wrong: Any) -> None:
     [
         MemoryError(),
         TimeoutError("late"),
-        asyncio.TimeoutError(),  # noqa: UP041 (another class until Python 3.11)
+        asyncio.TimeoutError(),
         concurrent.futures.TimeoutError(),
         multiprocessing.TimeoutError(),
         subprocess.TimeoutExpired("elle", 5),

@@ -86,7 +86,7 @@ def build(tree: dict[str, Any]) -> checker.Check:
     match kind:
         case "returns" | "returns_no_result":
             result = ours(what)
-            return lambda test, history, opts: result  # type: ignore[no-any-return]
+            return lambda test, history, opts: result
         case "raises":
             return raises(what)
         case "exhausts":

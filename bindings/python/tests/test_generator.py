@@ -547,7 +547,8 @@ class TestMapsFunction:
         assert pick(perfect(gen.map(f, {"f": "a"})), "value") == ["bc"]
 
     def test_of_other_parameters_is_refused(self) -> None:
-        for f in (lambda: {}, lambda op, test: op, lambda a, b, c, d: a):
+        functions: list[Any] = [lambda: None, lambda op, test: op, lambda a, b, c, d: a]
+        for f in functions:
             with pytest.raises(TypeError, match=r"\(op\) or \(op, test, ctx\)"):
                 gen.map(f, {"f": "a"})
 
@@ -801,8 +802,10 @@ class TestMainGen:
             ([A, [], [[B]], FINAL], ["a", "b", None, "final"]),
             ((g for g in (A, B, FINAL)), ["a", "b", None, "final"]),
             (gen.phases(gen.clients(A), gen.clients(B), gen.clients(FINAL)), "ab"),
-            (gen.phases(A, gen.reserve(1, B, B), FINAL), "ab"),
-            (gen.phases(A, lambda b=B: b, FINAL), ["a", "b", None]),
+            (gen.phases(A, gen.reserve(1, B, []), FINAL), "ab"),
+            # Generators are values: the same one may be used again.
+            (gen.phases(A, B, A, B, FINAL), "abab"),
+            (gen.phases(A, gen.limit(3, lambda b=B: b), FINAL), "abbb"),
             # The main phase may end outside of the main_gen.
             (gen.phases(gen.limit(1, gen.main_gen(gen.repeat({"f": "a"}))), FINAL), "a"),
             (gen.phases(gen.until_ok(A), FINAL), "a"),

@@ -212,8 +212,11 @@ class TestStore:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
             signal.signal(signal.SIGXFSZ, previous)
+        path = store.path / "history.jsonl"
+        assert path.read_bytes() == b"", "no part of a line"
+        store.journal(op(0, 0, "ok"))
         store.close()
-        assert list(History.read(store.path / "history.jsonl")) == []
+        assert list(History.read(path)) == [op(0, 0, "ok")]
 
     def test_runs_of_the_same_name_do_not_meet(self, tmp_path: Path) -> None:
         stores = [Store("name", tmp_path) for _ in range(5)]

@@ -50,6 +50,8 @@ class Store:
         self._journal: IO[bytes] = open(  # noqa: SIM115
             self.path / "history.jsonl", "wb", buffering=0
         )
+        # How long the file is, up to the last whole line.
+        self._journaled = 0
         for link in (Path(base, "latest"), Path(base, "current"), self.path.parent / "latest"):
             _link(link, self.path)
 
@@ -63,10 +65,22 @@ class Store:
         return store
 
     def journal(self, op: Op) -> None:
-        """Appends an operation to ``history.jsonl``. It survives the harness when this returns."""
-        line = memoryview(journal.dumps(op))
-        while line:  # A disk that is almost full takes a part.
-            line = line[self._journal.write(line) :]
+        """Appends an operation to ``history.jsonl``. It survives the harness when this returns.
+
+        Raises OSError when it cannot be written, and RecursionError when it is nested too deeply.
+        Then nothing of it is in the file.
+        """
+        line = journal.dumps(op)
+        rest = memoryview(line)
+        try:
+            while rest:  # A disk that is almost full takes a part.
+                rest = rest[self._journal.write(rest) :]
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self._journal.seek(self._journaled)
+                self._journal.truncate()
+            raise
+        self._journaled += len(line)
 
     def save_test(self, test: Test) -> None:
         """Writes ``test.json``."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
 
 from ..context import Context
-from ..types import Test
+from ..types import Op, Test
 from .lifting import MAIN_PHASE, Lazy, Listed, lift
 from .protocol import Gen, Generator, Step
 from .wrapper import Wrapper
@@ -44,8 +44,8 @@ class MainPhase:
         """Set when a `main_gen` has no more, or a sequence waits for the check behind one."""
         self.followed = False
         """Set by a sequence while it asks its head: another `main_gen` follows."""
-        self.ended: set[object] = set()
-        """Which `main_gen`s have no more. None is final: they are not asked again."""
+        self.ended: set[Generator] = set()
+        """The `main_gen`s that have no more. None is final: they are not asked again."""
 
     def follows(self, rest: Listed | Lazy | None) -> bool:
         """Whether a `main_gen` can be found in the rest of a sequence, or in one around it."""
@@ -70,28 +70,33 @@ class MainPhase:
 @dataclass(slots=True, eq=False)
 class _MainGen(Wrapper):
     gen: Generator | None
-    # What stays the same while the generator goes on.
-    identity: object = field(default_factory=object)
 
     def around(self, gen: Generator | None) -> Generator | None:
-        return _MainGen(gen, self.identity)
+        return _MainGen(gen)
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         main: MainPhase | None = test.get(MAIN_PHASE)
         if main is None:
             step = self.inner(test, ctx)
-            return None if step is None else (step[0], self.around(step[1]))
+            return None if step is None else (step[0], _MainGen(step[1]))
         main.seen = True
         main.asked += 1
         if main.over:
             return None
-        step = None if self.identity in main.ended else self.inner(test, ctx)
+        step = None if self in main.ended else self.inner(test, ctx)
         if step is None:
-            main.ended.add(self.identity)
+            main.ended.add(self)
             main.exhausted = True
             return None
         main.live = True
-        return step[0], self.around(step[1])
+        return step[0], _MainGen(step[1])
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        main: MainPhase | None = test.get(MAIN_PHASE)
+        if main is not None and self in main.ended:
+            return self
+        # Not super(), which does not know the class that dataclass makes for the slots.
+        return Wrapper.update(self, test, ctx, event)
 
 
 def main_gen(gen: Gen) -> Generator:
@@ -106,7 +111,7 @@ def main_gen(gen: Gen) -> Generator:
     return _MainGen(lift(gen))
 
 
-def has_main_gen(gen: Any, ended: AbstractSet[object] = frozenset()) -> bool:
+def has_main_gen(gen: Any, ended: AbstractSet[Generator] = frozenset()) -> bool:
     """Whether a `main_gen` that is not among the `ended` ones can be found in `gen` without running
     it: in the fields of generators, in containers, and in what a function encloses or is bound to.
     """
@@ -117,7 +122,7 @@ def has_main_gen(gen: Any, ended: AbstractSet[object] = frozenset()) -> bool:
         if id(item) in seen:
             continue
         seen.add(id(item))
-        if isinstance(item, _MainGen) and item.identity not in ended:
+        if isinstance(item, _MainGen) and item not in ended:
             return True
         if isinstance(item, (list, tuple, AbstractSet)):
             todo.extend(item)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..context import Context
 from ..rand import rng
-from ..types import Op, Test
+from ..types import Op, Process, Test
 from .lifting import lift
 from .protocol import PENDING, Gen, Generator, Step, seconds
 from .wrapper import Wrapper
@@ -55,9 +55,11 @@ class _Delay(Wrapper):
     dt: int
     next_time: int | None
     gen: Generator | None
+    # Whose operation was emitted and has not begun yet; it may begin late.
+    process: Process | None = None
 
     def around(self, gen: Generator | None) -> Generator | None:
-        return _Delay(self.dt, self.next_time, gen)
+        return _Delay(self.dt, self.next_time, gen, self.process)
 
     def op(self, test: Test, ctx: Context) -> Step | None:
         step = self.inner(test, ctx)
@@ -68,7 +70,16 @@ class _Delay(Wrapper):
             return PENDING, self.around(gen)
         if self.next_time is not None and operation["time"] < self.next_time:
             operation = {**operation, "time": self.next_time}
-        return operation, _Delay(self.dt, operation["time"] + self.dt, gen)
+        following = operation["time"] + self.dt
+        return operation, _Delay(self.dt, following, gen, operation["process"])
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        # Not super(), which does not know the class that dataclass makes for the slots.
+        updated = Wrapper.update(self, test, ctx, event)
+        if self.process is None or event["process"] != self.process:
+            return updated
+        gen = updated.gen if isinstance(updated, _Delay) else None
+        return _Delay(self.dt, event["time"] + self.dt, gen)
 
 
 def delay(dt: float, gen: Gen) -> Generator:
