@@ -113,6 +113,40 @@ class TestOptions:
         assert exited.value.code == 254
         assert "usage: " in capsys.readouterr().err
 
+    @pytest.mark.parametrize(
+        ("argv", "message"),
+        [
+            (["--time-limit", "-3"], "'-3' is not a positive number of seconds"),
+            (["--time-limit", "nan"], "'nan' is not a positive number of seconds"),
+            (["--drain-timeout", "soon"], "'soon' is not a positive number of seconds"),
+            (["--test-count", "0"], "'0' is not a positive whole number"),
+            (["--unknown-status", "300"], "'300' is not an exit status, from 0 to 255"),
+            (["--checker-failed-status", "-1"], "'-1' is not an exit status, from 0 to 255"),
+            (["--concurrency", "0"], "must be a positive integer"),
+            (["--after-check", "lingr"], "choose from"),
+        ],
+    )
+    def test_wrong_ones_are_told_in_words(
+        self, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as exited:
+            options(*argv, name="antithesis")
+        assert exited.value.code == 254
+        told = capsys.readouterr().err
+        assert message in told
+        assert "_positive" not in told
+
+    def test_wrong_ones_of_the_test_exit_254(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def test_fn(options: dict[str, Any]) -> Test:
+            return {**options, "name": "wrong", "concurrency": 0}
+
+        argv = ["test", "--store-dir", str(tmp_path)]
+        assert cli.main(cli.single_test_cmd(test_fn), argv=argv) == 254
+        assert "The test's concurrency is 0" in caplog.text
+        assert list(tmp_path.iterdir()) == []
+
     def test_help(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as exited:
             cli.run(cli.antithesis_cmd(lambda options: options), argv=["antithesis", "--help"])
@@ -132,6 +166,13 @@ class TestExitStatus:
 
         argv = ["test", "--store-dir", str(tmp_path)]
         assert cli.main(cli.single_test_cmd(test_fn), argv=argv) == status
+
+    def test_255_when_a_checker_fails(self, tmp_path: Path) -> None:
+        def test_fn(options: dict[str, Any]) -> Test:
+            return {**options, "name": "verdict", "checker": lambda test, history: {"valid": True}}
+
+        argv = ["test", "--store-dir", str(tmp_path)]
+        assert cli.main(cli.single_test_cmd(test_fn), argv=argv) == 255
 
     def test_255_when_the_harness_fails(self, tmp_path: Path) -> None:
         def test_fn(options: dict[str, Any]) -> Test:
@@ -159,6 +200,43 @@ class TestExitStatus:
         assert cli.main(cli.single_test_cmd(test_fn), argv=[*argv, "9"]) == 1
         assert len(runs) == 3
         assert len(list((tmp_path / "repeated").glob("2*"))) == 3
+
+
+class TestAnalyze:
+    """`analyze` comes with the other commands, and checks what an earlier run left."""
+
+    @staticmethod
+    def analyze(driver: Driver, *argv: str) -> int:
+        db = ("--db", str(driver.tmp / "bank.db"), "--store-dir", str(driver.store))
+        return driver.python(BANK, "analyze", *db, *argv).result()[0]
+
+    def test_a_run_that_ended(self, driver: Driver) -> None:
+        argv = ["--store-dir", str(driver.store), "--db", str(driver.tmp / "bank.db")]
+        script = driver.python(BANK, "test", "--time-limit", "0.3", *argv)
+        assert script.result()[0] == 0
+        path = driver.store / "latest"
+        before = json.loads((path / "results.json").read_text())
+        edn = (path / "history.edn").read_text()
+        (path / "results.json").unlink()
+        # The keys of the balances are numbers, as they were.
+        assert self.analyze(driver) == 0
+        assert json.loads((path / "results.json").read_text()) == before
+        assert (path / "history.edn").read_text() == edn
+
+    def test_a_run_that_was_killed(self, driver: Driver) -> None:
+        bank = TestBank().start(driver, "--bug")
+        TestBank.ops(driver, 320)
+        bank.kill(signal.SIGKILL)
+        bank.process.wait(LONG)
+        path = (driver.store / "latest").resolve()
+        assert not (path / "results.json").exists()
+        assert self.analyze(driver, str(path)) == 1
+        found = json.loads((path / "results.json").read_text())
+        assert found["bank"]["errors"]["wrong-total"]["count"] > 0
+
+    def test_nothing(self, driver: Driver) -> None:
+        assert self.analyze(driver) == 254
+        assert self.analyze(driver, str(driver.tmp)) == 254
 
 
 class TestBank:
@@ -211,6 +289,49 @@ def test(options):
     return {
         **options, "name": "idle", "client": client.Noop(),
         "generator": gen.clients(gen.main_gen(gen.repeat({"f": "read"}))),
+    }
+cli.run(cli.antithesis_cmd(test))
+"""
+
+ENDLESS = """
+import os
+from jepsen_antithesis import cli, client, generator as gen
+class Torn(client.Noop):
+    up = False
+    def setup(self, test):
+        Torn.up = True
+    def teardown(self, test):
+        if Torn.up:
+            with open(os.environ["TORN"], "a") as file:
+                file.write("down\\n")
+def test(options):
+    return {
+        **options, "name": "idle", "client": Torn(),
+        "generator": gen.clients(gen.main_gen(gen.delay(0.001, gen.repeat({"f": "read"})))),
+    }
+cli.run(cli.single_test_cmd(test), cli.antithesis_cmd(test))
+"""
+
+INVALID = """
+from jepsen_antithesis import cli, client
+def test(options):
+    return {
+        **options, "name": "idle", "client": client.Noop(),
+        "checker": lambda test, history, opts: {"valid": False},
+    }
+cli.run(cli.antithesis_cmd(test))
+"""
+
+RANDOM = """
+from jepsen_antithesis import cli, client, generator as gen
+from jepsen_antithesis.rand import rng
+def write():
+    return {"f": "write", "value": rng.randrange(10**9)}
+def test(options):
+    main = gen.mix([write, gen.repeat({"f": "read"}), gen.stagger(0.001, gen.repeat({"f": "cas"}))])
+    return {
+        **options, "name": "idle", "client": client.Noop(),
+        "generator": gen.clients(gen.phases(gen.main_gen(main), gen.once(write))),
     }
 cli.run(cli.antithesis_cmd(test))
 """
@@ -273,6 +394,59 @@ class TestProcess:
         assert time.monotonic() - sent < 10
         assert {status for status, _ in results(waiting)} == {0}
         assert driver.fifos() == []
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @pytest.mark.parametrize("command", ["test", "antithesis"])
+    def test_a_signal_tears_down_and_stores_what_is_known(
+        self, driver: Driver, number: int, command: str
+    ) -> None:
+        torn = driver.tmp / "torn"
+        harness = driver.python(
+            "-c", ENDLESS, command, "--store-dir", str(driver.store), TORN=str(torn)
+        )
+        if command == "antithesis":
+            eventually(lambda: driver.alive(harness))
+            assert driver.op().result()[0] == 0
+        journal = driver.store / "idle" / "latest" / "history.jsonl"
+        eventually(lambda: journal.exists() and len(History.read(journal)) >= 2)
+        assert not torn.exists()
+        harness.kill(number)
+        assert harness.result()[0] == (130 if command == "test" else 0)
+        assert torn.read_text() == "down\n" * 5
+        path = driver.store / "latest"
+        results = json.loads((path / "results.json").read_text())
+        assert results["valid"] == "unknown"
+        assert "interrupted" in results["error"]
+        history = History.read(journal)
+        assert len((path / "history.edn").read_text().splitlines()) == len(history)
+        assert {op["type"] for op in history} >= {"invoke", "ok"}
+
+    def test_told_to_stop_after_an_invalid_history_it_exits_0(self, driver: Driver) -> None:
+        """The check has raised the alarm, and one is enough."""
+        harness = self.start(driver, INVALID, "--after-check", "linger")
+        status, out = driver.native("check").result()
+        assert (status, out[:16]) == (1, "checked: invalid")
+        assert harness.running()
+        harness.kill(signal.SIGTERM)
+        assert harness.result()[0] == 0
+        assert json.loads((driver.store / "latest" / "results.json").read_text()) == {
+            "valid": False
+        }
+
+    def test_a_seed_repeats_a_driven_run(self, driver: Driver) -> None:
+        def run() -> list[Any]:
+            harness = self.start(driver, RANDOM, "--concurrency", "1", "--seed", "7")
+            for _ in range(20):
+                assert driver.op().result()[0] == 0
+            assert driver.native("check").result()[0] == 0
+            assert harness.result()[0] == 0
+            history = History.read(driver.store / "latest" / "history.jsonl")
+            return [(op["f"], op["value"], op["process"]) for op in history]
+
+        first = run()
+        assert len(first) == 42
+        assert len(set(first)) > 10
+        assert run() == first
 
     def test_killed_it_leaves_its_history_and_no_native_command(self, driver: Driver) -> None:
         harness = self.start(driver, HANGING, "--concurrency", "2")
