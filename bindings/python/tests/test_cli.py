@@ -328,7 +328,7 @@ from jepsen_antithesis.rand import rng
 def write():
     return {"f": "write", "value": rng.randrange(10**9)}
 def test(options):
-    main = gen.mix([write, gen.repeat({"f": "read"}), gen.stagger(0.001, gen.repeat({"f": "cas"}))])
+    main = gen.mix([write, gen.repeat({"f": "read"}), gen.stagger(0.02, gen.repeat({"f": "cas"}))])
     return {
         **options, "name": "idle", "client": client.Noop(),
         "generator": gen.clients(gen.phases(gen.main_gen(main), gen.once(write))),
@@ -436,8 +436,8 @@ class TestProcess:
     def test_a_seed_repeats_a_driven_run(self, driver: Driver) -> None:
         def run() -> list[Any]:
             harness = self.start(driver, RANDOM, "--concurrency", "1", "--seed", "7")
-            for _ in range(20):
-                assert driver.op().result()[0] == 0
+            # Some operations wait for their time, and commands come in between.
+            assert {status for status, _ in results([driver.op() for _ in range(20)])} == {0}
             assert driver.native("check").result()[0] == 0
             assert harness.result()[0] == 0
             history = History.read(driver.store / "latest" / "history.jsonl")

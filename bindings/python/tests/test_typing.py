@@ -6,7 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import jepsen_antithesis
+
+pytest.importorskip("mypy", reason="mypy is not installed")
 
 PROGRAM = """
 from __future__ import annotations
