@@ -449,6 +449,22 @@ class TestRefused:
             core.run({**base, "client": Recorder(), "generator": gen.clients([op])})
 
 
+def test_results_that_cannot_be_shown_are_a_verdict_all_the_same(base: Test) -> None:
+    deep: Any = []
+    for _ in range(5000):
+        deep = [deep]
+
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError("no")
+
+    for detail in (deep, Shy()):
+        test = {**base, "checker": lambda test, history, opts, d=detail: {"valid": True, "d": d}}
+        assert core.run(test)["results"]["valid"] is True
+        results = Path(base["store_dir"], "latest", "results.json").read_text()
+        assert json.loads(results)["valid"] is True
+
+
 class TestCopies:
     """What a client changes does not change the history."""
 

@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 
 ENDED = "ended: the check was asked for before this operation began\n"
 EXHAUSTED = "exhausted: the generator has no more operations\n"
+STOPPED = "ended: the harness was told to stop\n"
 
 
 class Attendant:

@@ -22,7 +22,8 @@ class Client:
         """Brings the system into the state that the test begins with."""
 
     def invoke(self, test: Test, op: Op) -> Op:
-        """Applies `op` and returns its completion: ``{**op, "type": "ok", "value": …}``.
+        """Applies `op` and returns its completion: ``{**op, "type": "ok", "value": …}``. `op` is
+        this call's own copy, and may be changed and returned.
 
         Types: ``ok``, it happened; ``fail``, it certainly did not; ``info``, not known. An
         exception is an ``info``: the process crashes, and its thread goes on with a new one and a

@@ -51,7 +51,7 @@ from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
 from . import verdict as verdicts
-from .attendant import EXHAUSTED
+from .attendant import EXHAUSTED, STOPPED
 from .composer import Composer, FifoOp
 from .errors import ComposerError
 from .history import History
@@ -214,9 +214,10 @@ def run_case(test: Test, driven: Driven | None = None) -> Test:
                 antithesis.setup_complete({"test": test["name"]})
             test["relative_time_origin"] = time.monotonic_ns()
             interpret(test, driven)
-        except Exception as error:
-            if driven is not None:
-                driven.attendant.attend(_failed_line(error))
+        except BaseException as error:
+            if driven is not None and driven.check is None:
+                failed = isinstance(error, Exception)
+                driven.attendant.attend(_failed_line(error) if failed else STOPPED)
             raise
         if driven is not None and driven.check is None:
             driven.attendant.attend(EXHAUSTED)
@@ -235,7 +236,7 @@ def _stored(test: Test) -> Iterator[None]:
     store = test["store"] = Store(test["name"], test.get("store_dir", "store"))
     with contextlib.closing(store), logging_to(store.path / "jepsen.log"):
         store.save_test(test)
-        log.info("Running test:\n%s", pprint.pformat(serializable_test(test)))
+        log.info("Running test:\n%s", _pretty(serializable_test(test)))
         try:
             yield
         except BaseException as error:
@@ -275,8 +276,16 @@ def _analyze(test: Test) -> Test:
         verdicts.Verdict.UNKNOWN: "Errors occurred during analysis, but no anomalies found. ಠ~ಠ",
         verdicts.Verdict.FAILED: "A checker failed, and no anomalies were found. ಠ_ಠ",
     }[verdicts.verdict(results)]
-    log.info("%s\n\n%s", pprint.pformat(results, sort_dicts=False), verdict)
+    log.info("%s\n\n%s", _pretty(results), verdict)
     return test
+
+
+def _pretty(value: Any) -> str:
+    """`value` for the log, which no value may break."""
+    try:
+        return pprint.pformat(value, sort_dicts=False)
+    except Exception as error:
+        return f"<it cannot be shown: {type(error).__name__}>"
 
 
 # Set-up and tear-down

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
-from .attendant import ENDED, EXHAUSTED, Attendant
+from .attendant import ENDED, EXHAUSTED, STOPPED, Attendant
 from .composer import Composer, FifoOp, Kind, Signal
 from .context import context
 from .copies import own
@@ -43,8 +43,6 @@ from .waiting import milliseconds
 from .worker import Worker
 
 log = logging.getLogger(__name__)
-
-STOPPED = "ended: the harness was told to stop\n"
 
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0

@@ -2,7 +2,8 @@
 
 Operations and tests are plain dictionaries with Jepsen's keys, as strings: an operation is
 ``{"type": "invoke", "f": "read", "value": None, "process": 0, "time": 1234, "index": 7}``.
-Treat operations as immutable: make a new one with ``{**op, "type": "ok"}``.
+An operation is an open map: it may have any other key. The history's operations are not to be
+changed; make a new one with ``{**op, "type": "ok"}``.
 """
 
 from __future__ import annotations

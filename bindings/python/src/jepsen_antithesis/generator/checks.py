@@ -39,8 +39,11 @@ _TYPES = frozenset({"invoke", "info", "sleep", "log"})
 
 
 def _shown(value: object) -> str:
-    """The representation of a generator, which may be long."""
-    text = repr(value)
+    """The representation of a generator, which may be long or fail."""
+    try:
+        text = repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
     return text if len(text) <= 2000 else f"{text[:2000]}…"
 
 
