@@ -814,23 +814,31 @@ class TestFailure:
         with pytest.raises(TeardownError, match="iptables is gone"):
             harness.result()
 
-    def test_answers_commands_while_the_test_is_torn_down(self, driver: Driver) -> None:
+    @pytest.mark.parametrize("where", ["invoke", "teardown"])
+    def test_answers_commands_while_something_hangs(self, driver: Driver, where: str) -> None:
         hang = threading.Event()
 
-        class Slow(Recorder):
+        class Slow(Blocking):
             def teardown(self, test: Test) -> None:
-                if self.ready.is_set():
+                if where == "teardown" and self.ready.is_set():
                     hang.wait(LONG)
                 super().teardown(test)
 
-        test = simple_test(Slow(), self.broken_after(0), drain_timeout=LONG)
+        client = Slow()
+        test = simple_test(client, self.broken_after(1), drain_timeout=LONG)
         harness = driver.harness(test)
+        first = driver.op()
+        client.await_begun(1)
+        if where == "teardown":
+            client.let_go.set()
+            assert first.result()[0] == 0
         for _ in range(3):
             status, out = driver.op().result()
             assert status == 0
             assert "the generator broke" in out
         assert harness.running()
         hang.set()
+        client.let_go.set()
         with pytest.raises(gen.GeneratorError):
             harness.result()
 

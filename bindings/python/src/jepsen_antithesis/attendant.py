@@ -8,6 +8,7 @@ import logging
 import threading
 
 from .composer import Composer, FifoOp, Kind, Signal
+from .edn import text
 from .errors import ComposerError
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,11 @@ log = logging.getLogger(__name__)
 ENDED = "ended: the check was asked for before this operation began\n"
 EXHAUSTED = "exhausted: the generator has no more operations\n"
 STOPPED = "ended: the harness was told to stop\n"
+
+
+def failed(error: BaseException) -> str:
+    """The line for every command of a harness that failed with `error`."""
+    return f"failed: the harness failed: {text(error) or repr(error)}\n"
 
 
 class Attendant:

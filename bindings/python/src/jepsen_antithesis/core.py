@@ -51,7 +51,7 @@ from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
 from . import verdict as verdicts
-from .attendant import EXHAUSTED, STOPPED
+from .attendant import EXHAUSTED, STOPPED, failed
 from .composer import Composer, FifoOp
 from .errors import ComposerError
 from .history import History
@@ -216,8 +216,8 @@ def run_case(test: Test, driven: Driven | None = None) -> Test:
             interpret(test, driven)
         except BaseException as error:
             if driven is not None and driven.check is None:
-                failed = isinstance(error, Exception)
-                driven.attendant.attend(_failed_line(error) if failed else STOPPED)
+                # Where the set-up failed; after that, the interpreter has seen to it already.
+                driven.attendant.attend(failed(error) if isinstance(error, Exception) else STOPPED)
             raise
         if driven is not None and driven.check is None:
             driven.attendant.attend(EXHAUSTED)
@@ -401,13 +401,9 @@ def _in_parallel(
 # Commands after a failure and after the check
 
 
-def _failed_line(error: BaseException) -> str:
-    return f"failed: the harness failed: {error}\n"
-
-
 def _fail(driven: Driven, error: Exception, linger: bool) -> None:
     """Tells every command of `error`: those that wait now, or, lingering, all to come."""
-    out = _failed_line(error)
+    out = failed(error)
     with contextlib.suppress(ComposerError):
         if driven.check is None:
             driven.attendant.attend(out)

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
-from .attendant import ENDED, EXHAUSTED, STOPPED, Attendant
+from .attendant import ENDED, EXHAUSTED, STOPPED, Attendant, failed
 from .composer import Composer, FifoOp, Kind, Signal
 from .context import context
 from .copies import own
@@ -139,7 +139,11 @@ class _Interpreter:
             log.info("Shutting down workers after an abnormal end")
             interrupted = not isinstance(error, Exception)
             grace = _INTERRUPTED_GRACE if interrupted else self.patience()
-            self.answer_all(STOPPED if interrupted else f"failed: the harness failed: {error!r}\n")
+            out = STOPPED if interrupted else failed(error)
+            self.answer_all(out)
+            if self.driven is not None and self.driven.check is None:
+                # From now on, for a client that hangs may keep the workers.
+                self.driven.attendant.attend(out)
             self.dismiss(grace)
             # An error while the last ones are recorded must not hide the first.
             with contextlib.suppress(Exception):
