@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from driving import HERE, Driver, simple_test
+from driving import HERE, Driver, Recorder, simple_test
 
-from jepsen_antithesis import Client, History, Test, checker
+from jepsen_antithesis import History, Test, checker
 
 CASES = json.loads((HERE.parents[2] / "conformance" / "verdicts.json").read_text())["cases"]
 
@@ -104,16 +104,13 @@ def build(tree: dict[str, Any]) -> checker.Check:
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_verdict(driver: Driver, case: dict[str, Any]) -> None:
-    class Idle(Client):
-        pass
-
     options = case.get("options", {})
-    test = simple_test(Idle(), None, nodes=["a"], name=None, checker=build(case["checker"]))
+    test = simple_test(Recorder(1), None, nodes=["a"], name=None, checker=build(case["checker"]))
     harness = driver.harness({**test, **options})
     status, out = driver.check().result()
-    harness.result()
-    assert status == case["status"]
     assert fnmatch.fnmatchcase(out, case["line"] + "\n"), out
+    assert status == case["status"]
+    harness.result()
 
 
 def test_names_are_unique() -> None:
