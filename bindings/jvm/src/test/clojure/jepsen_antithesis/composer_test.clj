@@ -74,7 +74,7 @@
             (is (= 5 (setups)))
             (reset! effects [])
             (let [check (result (command! dir "check"))]
-              (is (= (str "checked: " (if verdict "valid" "invalid") "\n") (:out check)))
+              (is (= (if verdict "checked: valid" "checked: invalid") (line check)))
               (is (= (if (or verdict (= client "plain shell")) 0 1) (:exit check))))
             (is (= (concat [{:index (* 2 ops), :type :invoke, :process ops, :f :final, :value nil}]
                            (repeat 5 :teardown)
@@ -133,8 +133,9 @@
         (testing "a second check, at the same time, and a later one"
           (let [second (check! dir)]
             (deliver go true)
-            (is (= {:exit 1, :out "checked: invalid\n", :err ""}
-                   (result check) (result second) (result (check! dir))))))
+            (let [answer (result check)]
+              (is (= [1 "checked: invalid"] ((juxt :exit line) answer)))
+              (is (= answer (result second) (result (check! dir)))))))
         (testing "an op after the verdict"
           (is (= 0 (:exit (result (op! dir)))))))
       (is (= [] (fifos dir)))
@@ -388,25 +389,16 @@
 ;; Verdicts
 
 (defn verdict-of
-  "Runs a test with this checker; returns the check's status and words."
+  "Runs a test with this checker; returns the check's status and line."
   [checker & changes]
   (with-run [dir run (apply a-test :checker checker changes)]
     (let [result (result (check! dir))]
       (ended run)
-      [(:exit result) (:out result)])))
+      [(:exit result) (line result)])))
 
-(deftest verdicts-test
-  (is (= [0 "checked: valid\n"] (verdict-of valid)))
-  (is (= [1 "checked: invalid\n"] (verdict-of invalid)))
-  (let [unknown (checker (constantly {:valid? :unknown}))]
-    (is (= 0 (first (verdict-of unknown))))
-    (is (re-find #"^checked: unknown; .*\n$" (second (verdict-of unknown))))
-    (is (= 3 (first (verdict-of unknown :unknown-status 3)))))
-  (testing "a checker that throws"
-    (let [broken (checker (fn [_] (throw (Exception. "out of order"))))]
-      (is (= [1 "the test failed: out of order\n"] (verdict-of broken)))
-      (is (= 0 (first (verdict-of (checker/compose {:plot broken, :it valid})))))
-      (is (= 1 (first (verdict-of (checker/compose {:plot broken, :it invalid}))))))))
+(deftest check-line-test
+  (is (= [0 "checked"] (verdict-of valid :check-line :checked)))
+  (is (= [1 "checked"] (verdict-of invalid :check-line :checked))))
 
 (deftest stats-test
   (let [fails {:client (client #(assoc % :type :fail))}
@@ -458,8 +450,8 @@
     (is (instance? Throwable (ended run)))))
 
 (deftest analysis-throws-test
-  (fails-with "no analysis"
-              (a-test :checker (checker (fn [_] (throw (Error. "no analysis")))))))
+  (is (= [1 "failed: the checker failed: no analysis"]
+         (verdict-of (checker (fn [_] (throw (Error. "no analysis"))))))))
 
 ;; The parts
 

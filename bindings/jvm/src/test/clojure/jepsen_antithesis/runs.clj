@@ -92,6 +92,11 @@
   [result]
   (dissoc (edn/read-string (:out result)) :time))
 
+(defn line
+  "What a check printed, without where the results are."
+  [result]
+  (str/replace (:out result) #"(; see .*/results\.edn)?\n$" ""))
+
 (defn says
   "The first words of what a command printed, up to a colon, and its status."
   [result]
