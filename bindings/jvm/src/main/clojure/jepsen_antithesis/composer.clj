@@ -314,7 +314,9 @@
           :when (not (or (nil? v) (allowed? v)))]
     (throw (IllegalArgumentException.
              (str k " is " (pr-str v) "; it must be " words))))
-  (native/check-options! (:fifo-options test {}))
+  (try (native/check-options! (:fifo-options test))
+       (catch IllegalArgumentException e
+         (throw (IllegalArgumentException. (str "In :fifo-options: " (ex-message e))))))
   test)
 
 (defn- run-test!
@@ -361,7 +363,7 @@
 (defn- positive-seconds [option description]
   [nil (str option " SECONDS") description
    :parse-fn #(Double/parseDouble %)
-   :validate [pos? "Must be a positive number of seconds"]])
+   :validate [#(< 0 % 1e9) "Must be a positive number of seconds"]])
 
 (defn- choice [option description & choices]
   (let [choices (set choices)]
@@ -469,7 +471,9 @@
       :run      (fn [{:keys [options]}]
                   (info "Test options:\n" (with-out-str (pprint options)))
                   (binding [fifo-dir (:fifo-dir options fifo-dir)]
-                    (run-command! (merge ((:test-fn opts) options)
+                    ; The command line is what analyze makes the test from.
+                    (run-command! (merge (select-keys options [:argv])
+                                         ((:test-fn opts) options)
                                          (select-keys options (keys allowed))))))}
 
      "analyze"

@@ -264,24 +264,34 @@
       (answer-held! ended-line)
       end-sleeps))
 
+(defn- take-check
+  "Whoever runs the test answers the check."
+  [state fifo-op]
+  (.remove ^Set (:unanswered state) fifo-op)
+  state)
+
 (defn- arrived
   "Takes in a FIFO operation."
-  [{:keys [final-since] :as state} fifo-op now]
+  [{:keys [test final-since] :as state} fifo-op now]
   (.add ^Set (:unanswered state) fifo-op)
-  (cond final-since
-        (do (answer! state fifo-op ended-line)
-            state)
+  (let [phase      (:antithesis-phase test)
+        unchecked? (identical? :final @phase)] ; The final phase, without a check
+    (cond (and (native/check? fifo-op) unchecked?)
+          (do (reset! phase fifo-op)
+              (take-check state fifo-op))
 
-        (native/check? fifo-op)
-        (do (info "Antithesis asks for the check; the main phase ends")
-            ; Whoever runs the test answers it.
-            (.remove ^Set (:unanswered state) fifo-op)
-            (enter-final state fifo-op now))
+          final-since
+          (do (answer! state fifo-op (if unchecked? exhausted-line ended-line))
+              state)
 
-        true
-        (-> state
-            (update :held conj [fifo-op now])
-            (assoc :backoff min-pending-nanos))))
+          (native/check? fifo-op)
+          (do (info "Antithesis asks for the check; the main phase ends")
+              (enter-final (take-check state fifo-op) fifo-op now))
+
+          true
+          (-> state
+              (update :held conj [fifo-op now])
+              (assoc :backoff min-pending-nanos)))))
 
 (defn- ask
   "Asks the generator. Returns [op gen'], where op is an operation, :pending, or

@@ -43,6 +43,14 @@
              (str k " is " (pr-str v) "; it must be one of "
                   (str/join ", " (map pr-str (sort (keys choices)))))))))
 
+(defn- natural
+  "An option's value, if it is an integer that fits."
+  [k v]
+  (if (and (integer? v) (<= 0 v Integer/MAX_VALUE))
+    (int v)
+    (throw (IllegalArgumentException.
+             (str k " is " (pr-str v) "; it must be an integer from 0 on")))))
+
 (defn- with-option
   ^Options [^Options options [k v]]
   (case k
@@ -53,8 +61,8 @@
     :on-open         (.onOpen options
                               (one-of k {:release Options$OnOpen/RELEASE
                                          :adopt   Options$OnOpen/ADOPT} v))
-    :max-fds         (.maxFds options (int v))
-    :close-linger-ms (.closeLinger options (Duration/ofMillis v))
+    :max-fds         (.maxFds options (natural k v))
+    :close-linger-ms (.closeLinger options (Duration/ofMillis (natural k v)))
     :drop-abandoned  (.dropAbandoned options (boolean v))
     (throw (IllegalArgumentException.
              (str "There is no option " (pr-str k) "; there are :shared,"

@@ -83,21 +83,25 @@
   seconds, or when a second signal comes, the process ends, with status 0 all
   the same: it was told to."
   [run]
-  (let [end     #(.halt (Runtime/getRuntime) 0)
-        handler (reify SignalHandler
-                  (handle [_ signal]
-                    (if (stopped? run)
-                      (end)
-                      (do (info (str "SIG" (.getName signal) ": the test is told to stop"))
-                          (stop! run)
-                          (doto (Thread. ^Runnable
-                                         (fn []
-                                           (Thread/sleep (long patience-ms))
-                                           (warn "The test does not stop; the process ends without it")
-                                           (end))
-                                         "jepsen antithesis patience")
-                            (.setDaemon true)
-                            .start)))))]
+  (let [loader   (.getContextClassLoader (Thread/currentThread))
+        end      #(.halt (Runtime/getRuntime) 0)
+        patience (doto (Thread. ^Runnable
+                                (fn []
+                                  (Thread/sleep (long patience-ms))
+                                  (warn "The test does not stop; the process ends without it")
+                                  (end))
+                                "jepsen antithesis patience")
+                   (.setDaemon true))
+        handler  (reify SignalHandler
+                   (handle [_ signal]
+                     ; The JVM's thread for signals comes without one, and code
+                     ; that is loaded in it is not found.
+                     (.setContextClassLoader (Thread/currentThread) loader)
+                     (if (stopped? run)
+                       (end)
+                       (do (info (str "SIG" (.getName signal) ": the test is told to stop"))
+                           (.start patience)
+                           (stop! run)))))]
     (doseq [signal ["TERM" "INT"]]
       (try (Signal/handle (Signal. signal) handler)
            (catch IllegalArgumentException e ; As with -Xrs

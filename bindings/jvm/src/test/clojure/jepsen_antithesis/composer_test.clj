@@ -8,7 +8,8 @@
             [jepsen [checker :as checker]
                     [client :as client]
                     [generator :as gen]
-                    [history :as h]]
+                    [history :as h]
+                    [nemesis]]
             [jepsen-antithesis [composer :as composer]
                                [native :as native]
                                [runs :refer :all]
@@ -385,6 +386,208 @@
       (result (op! dir))
       (is (true? (deref analyzed 10000 :not-analyzed)))
       (is (= [0 "checked"] (says (result (check! dir))))))))
+
+;; Generators
+
+(defn final-only
+  "A generator whose final phase is one operation."
+  [& main]
+  (gen/clients (apply gen/phases (concat main [{:f :final}]))))
+
+(deftest nil-is-final-test
+  (doseq [on-exhausted [:wait :finish]]
+    (testing on-exhausted
+      (let [asks    (atom 0)
+            answers (atom [{:f :main} nil {:f :main} {:f :main}])
+            queue   (fn [] (swap! asks inc)
+                      (ffirst (swap-vals! answers rest)))]
+        (with-run [dir run (a-test :generator    (final-only (composer/main-gen queue))
+                                   :on-exhausted on-exhausted)]
+          (is (= :main (:f (op (result (op! dir))))))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "checked"] (says (result (check! dir)))))
+          (is (= [:main :final] (fs (ended run))))
+          (is (= 2 @asks)))))))
+
+(deftest main-gens-in-sequence-test
+  (let [load (composer/main-gen [{:f :load} {:f :load}])
+        txns (composer/main-gen [{:f :txn}])
+        none (composer/main-gen nil)]
+    (doseq [[name generator fs'] [["phases" (final-only load txns) [:load :load :txn]]
+                                  ["no phases" (gen/clients [load txns]) [:load :load :txn]]
+                                  ["an empty one" (final-only none load none txns none) [:load :load :txn]]
+                                  ["the same one twice" (final-only load load) [:load :load :load :load]]
+                                  ["others between" (final-only load {:f :mid} txns) [:load :load :mid :txn]]
+                                  ["nested" (final-only (composer/main-gen load) txns) [:load :load :txn]]]
+            on-exhausted [:wait :finish]]
+      (testing (str name ", " on-exhausted)
+        (with-run [dir run (a-test :generator generator, :on-exhausted on-exhausted)]
+          (is (= fs' (mapv (fn [_] (:f (op (result (op! dir))))) fs')))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "checked"] (says (result (check! dir)))))
+          (is (= fs' (remove #{:final} (fs (ended run))))))))
+    (testing "the check ends all of them"
+      (with-run [dir run (a-test :generator (final-only load txns))]
+        (is (= :load (:f (op (result (op! dir))))))
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:load :final] (fs (ended run))))))
+    (testing "a command waits for the phase before to end"
+      (let [started (promise)
+            go      (promise)
+            client  (client (fn [op] (when (= :slow (:f op)) (deliver started true) @go) (ok op)))]
+        (with-run [dir run (a-test :generator (final-only (composer/main-gen [{:f :slow}]) txns)
+                                   :client client)]
+          (let [slow (op! dir)
+                _    @started
+                txn  (op! dir)]
+            (await! #(= 2 (count (fifos dir))))
+            (deliver go true)
+            (is (= :slow (:f (op (result slow)))))
+            (is (= :txn (:f (op (result txn)))))))))))
+
+(deftype Opaque [gen]
+  gen/Generator
+  (op [_ test ctx]
+    (when-let [[op gen'] (gen/op gen test ctx)]
+      [op (Opaque. gen')]))
+  (update [_ test ctx event]
+    (Opaque. (gen/update gen test ctx event))))
+
+(deftest opaque-generator-test
+  (let [load (composer/main-gen [{:f :load}])
+        txns (composer/main-gen (repeat {:f :txn}))]
+    (testing "a check before any operation"
+      (with-run [dir run (a-test :generator (Opaque. (final-only load)))]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:final] (fs (ended run))))))
+    (testing "two in sequence"
+      (with-run [dir run (a-test :generator (Opaque. (final-only load txns)))]
+        (is (= [:load :txn] (mapv (fn [_] (:f (op (result (op! dir))))) (range 2))))
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:load :txn :final] (fs (ended run))))))
+    (testing "without any, the check ends everything"
+      (with-run [dir run (a-test :generator (Opaque. (gen/clients (repeat {:f :for-ever}))))]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [] (fs (ended run))))))))
+
+(deftest asked-only-for-a-command-test
+  (let [asks (atom 0)
+        go   (promise)
+        main (fn [] {:f :main, :value (swap! asks inc)})]
+    (with-run [dir run (a-test :concurrency 1
+                               :generator (final-only (composer/main-gen main))
+                               :client (client (fn [op]
+                                                 (when (= 3 (:value op)) @go)
+                                                 (ok op))))]
+      (is (= 1 (:value (op (result (op! dir))))))
+      (is (= 2 (:value (op (result (op! dir))))))
+      (is (= 2 @asks))
+      (deliver go true)
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [1 2] (keep :value (h/invokes (:history (ended run)))))))))
+
+(deftest check-in-the-final-phase-test
+  (testing "a final phase that began without a check"
+    (let [started (promise)
+          go      (promise)
+          client  (client (fn [op] (when (= :final (:f op)) (deliver started true) @go) (ok op)))]
+      (with-run [dir run (a-test :on-exhausted :finish
+                                 :generator (final-only (composer/main-gen [{:f :main}]))
+                                 :client    client
+                                 :checker   invalid)]
+        (is (= :main (:f (op (result (op! dir))))))
+        @started
+        (is (= [0 "exhausted"] (says (result (op! dir)))))
+        (let [check (check! dir)]
+          (await! #(seq (fifos dir)))
+          (deliver go true)
+          (is (= [1 "checked: invalid"] ((juxt :exit line) (result check)))))
+        (is (= [:main :final] (fs (ended run))))))))
+
+(deftest finish-loses-no-operation-test
+  (let [values (atom (range))
+        next   (fn [] {:f :main, :value (ffirst (swap-vals! values rest))})]
+    (with-run [dir run (a-test :on-exhausted :finish
+                               :generator (final-only (composer/main-gen next)))]
+      (is (= [0 1 2 3] (mapv (fn [_] (:value (op (result (op! dir))))) (range 4))))
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [0 1 2 3] (keep :value (h/invokes (:history (ended run)))))))))
+
+(deftest pacing-takes-no-command-test
+  (let [nemesis (reify jepsen.nemesis/Nemesis
+                  (setup! [this test] this)
+                  (invoke! [this test op] op)
+                  (teardown! [this test]))]
+    (with-run [dir run (a-test :nemesis nemesis
+                               :generator
+                               (gen/phases
+                                 (composer/main-gen
+                                   (gen/any (gen/clients (repeat {:f :main}))
+                                            (gen/nemesis [(gen/log "once") (gen/sleep 1000)
+                                                          {:type :info, :f :break}])))
+                                 (gen/clients {:f :final})))]
+      (is (= (repeat 4 :main) (mapv (fn [_] (:f (op (result (op! dir))))) (range 4))))
+      (testing "nor does the check wait for a sleep"
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:main :main :main :main :final] (fs (ended run))))))))
+
+(deftest final-sleep-test
+  (testing "a sleep of the final phase is no stuck operation"
+    (with-run [dir run (a-test :drain-timeout 0.1
+                               :generator (gen/phases (composer/main-gen (gen/clients {:f :main}))
+                                                      (gen/nemesis (gen/sleep 1))
+                                                      (gen/clients {:f :final})))]
+      (let [start (System/nanoTime)]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (<= 1e9 (- (System/nanoTime) start)))
+        (is (= [:final] (fs (ended run))))))))
+
+(deftest pending-final-generator-test
+  (testing "nothing is under way, and the generator will say no more"
+    (with-run [dir run (a-test :drain-timeout 0.3
+                               :generator (gen/clients
+                                            (gen/phases (composer/main-gen {:f :main})
+                                                        {:f :final}
+                                                        (promise))))]
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [:final] (fs (ended run)))))))
+
+;; Options and public vars
+
+(deftest refused-options-test
+  (doseq [[k v words] [[:after-check :lingr "one of :linger, :exit"]
+                       [:on-exhausted :finsh "one of :wait, :finish"]
+                       [:check-line "checked" "one of :verdict, :checked"]
+                       [:unknown-status 300 "from 0 to 255"]
+                       [:unknown-status "60" "from 0 to 255"]
+                       [:checker-failed-status -1 "from 0 to 255"]
+                       [:checker-failed-status 1.5 "from 0 to 255"]
+                       [:op-release-after 0 "positive number of seconds"]
+                       [:op-release-after ##NaN "positive number of seconds"]
+                       [:drain-timeout ##Inf "positive number of seconds"]
+                       [:drain-timeout "10" "positive number of seconds"]
+                       [:fifo-options {:sharde true} "There is no option :sharde"]
+                       [:fifo-options {:max-fds "many"} ":max-fds is \"many\""]]]
+    (testing (str k " " v)
+      (with-temp-dir tmp
+        (let [dir    (str tmp "/control")
+              set-up (atom false)
+              test   (ended (start-run! dir (a-test k v, :client (client (fn [op] (reset! set-up true) op)))))]
+          (is (instance? IllegalArgumentException test))
+          (is (str/includes? (ex-message test) (name k)))
+          (is (str/includes? (ex-message test) words))
+          (is (not (.exists (io/file dir))))
+          (is (not @set-up)))))))
+
+(deftest public-vars-test
+  (let [path (.toPath (io/file "/nowhere/op-1"))
+        op   (composer/->FifoOp "op-1" path)]
+    (is (= ["op-1" path] ((juxt :name :path) op)))
+    (is (= op (composer/map->FifoOp {:name "op-1", :path path}))))
+  (is (= {:f :a} (:gen (composer/->MainGen {:f :a}))))
+  (is (= (composer/->MainGen {:f :a}) (composer/map->MainGen {:gen {:f :a}})))
+  (is (= 1000 composer/max-pending-interval)))
 
 ;; Verdicts
 
