@@ -39,6 +39,7 @@ class ClojureTest {
             "jepsen-antithesis.main-gen-test",
             "jepsen-antithesis.composer-test",
             "jepsen-antithesis.conformance-test",
+            "jepsen-antithesis.workloads-test",
             "jepsen-antithesis.command-test")
         .flatMap(ClojureTest::testsOf);
   }
