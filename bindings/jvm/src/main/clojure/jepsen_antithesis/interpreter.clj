@@ -411,7 +411,8 @@
             (identical? :pending op)   [state (+ now pending-check-nanos)]
             (and (paces? op)
                  (<= (:time op) now))  [(invoke state op gen' nil now) nil]
-            true (let [until (main-gen/next-cutoff gen' now)]
+            true (let [until (cond-> (main-gen/next-cutoff gen' now)
+                               (paces? op) (min (:time op)))]
                    [(assoc state :ahead {:op op, :gen' gen', :until until}) until])))))
 
 (defn- step-main
