@@ -20,28 +20,40 @@
   its commands. It may say, and so may options of that command:
 
     :op-release-after  Seconds after which a command no longer waits for its
-                       operation; the operation stays under way (60)
+                       operation; the operation stays under way (10)
     :drain-timeout     Seconds after the check, or after its own start, when an
-                       operation under way becomes :info (60)
+                       operation under way becomes :info; and how long a final
+                       generator may be pending with nothing under way (10)
     :on-exhausted      When the generator ends before the check: :wait for it,
                        or :finish the analysis and keep the verdict (:wait)
     :after-check       :linger, so that the container stays up and later checks
-                       get the same verdict, or :exit (:linger inside
-                       Antithesis, else :exit)
+                       get the same verdict, or :exit (:exit; the antithesis
+                       command lingers inside Antithesis)
     :unknown-status    The check's exit status for an unknown verdict (0)
+    :checker-failed-status
+                       The check's exit status when a checker failed (1)
+    :check-line        What the check prints: the :verdict, or :checked for
+                       \"checked\", as Jepsen's own composer (:verdict)
     :fifo-options      Options of jepsen-antithesis.native/open!"
   (:refer-clojure :exclude [run!])
   (:require [clojure.string :as str]
-            [clojure.tools.logging :refer [error info]]
-            [jepsen [checker :as checker]
-                    [cli :as cli]
+            [clojure.pprint :refer [pprint]]
+            [clojure.tools.cli :as tools.cli]
+            [clojure.tools.logging :refer [error info warn]]
+            [jepsen [cli :as cli]
                     [core :as jepsen]
                     [store :as store]
                     [util :as util]]
-            [jepsen-antithesis [interpreter :as interpreter]
+            [jepsen-antithesis [checkers :as checkers]
+                               [interpreter :as interpreter]
                                [main-gen :as main-gen]
-                               [native :as native]])
-  (:import (java.io Closeable)
+                               [native :as native]
+                               [stopping :as stopping]
+                               [verdict :as verdict]])
+  (:import (java.io Closeable
+                    File
+                    IOException)
+           (java.nio.file Path)
            (java.util.concurrent Future)
            (java.util.concurrent.atomic AtomicReference)
            (jepsen_antithesis.native FifoOp)
@@ -98,13 +110,33 @@
   `(with-open [watcher# ^Closeable (fifo-watcher! ~test)]
      ~@body))
 
+(defn ->FifoOp
+  "A FIFO operation from the name and the java.nio.file.Path of a FIFO. Those of
+  a fifo-watcher! know more: their commands get an exit status."
+  [name path]
+  (native/map->FifoOp {:name name, :path path}))
+
+(def map->FifoOp native/map->FifoOp)
+
+(defn- write-plainly!
+  "Completes a FIFO operation that no composer has handed out."
+  [{:keys [^Path path]} out]
+  (try (spit (.toFile path) out)
+       :completed
+       (catch IOException e
+         (if (re-find #"Broken pipe" (str (.getMessage e)))
+           :broken-pipe
+           (throw e)))))
+
 (defn complete-fifo-op!
   "Completes a FIFO operation with an exit status, which its command exits with,
   and out, which the command prints. Returns :completed; :pending if the command
   is slow to take it, which goes on by itself; or :broken-pipe if nobody waits
   for it any more."
   [fifo-op status out]
-  (case (native/complete! fifo-op status out)
+  (case (if (:op fifo-op)
+          (native/complete! fifo-op status out)
+          (write-plainly! fifo-op out))
     :completed             :completed
     :pending               :pending
     (:broken-pipe :closed) :broken-pipe))
@@ -115,12 +147,35 @@
   "Wraps the generator of the main phase. It emits operations until the check,
   then none, so that whatever follows it, like `(gen/phases (main-gen g)
   final-g)`, goes on to the final phase. If `g` is exhausted before the check,
-  this stays pending: no final operation runs early. In tests that are not
-  driven by the composer, it is `g` itself."
+  the next main-gen in the generator follows. If there is none, this one stays
+  pending: no final operation runs early. In tests that are not driven by the
+  composer, it is `g` itself."
   [gen]
   (main-gen/main-gen gen))
 
+(def ->MainGen main-gen/->MainGen)
+(def map->MainGen main-gen/map->MainGen)
+
+(def max-pending-interval interpreter/max-pending-interval)
+
 ;; Running tests
+
+(defn- stored?
+  "Is this test stored? Only ones with a name are."
+  [test]
+  (boolean (:name test)))
+
+(defn- save-unfinished!
+  "Stores a test that ends before its check, with the history as far as it is
+  known. It can be analyzed later."
+  [test history]
+  (when (and (stored? test) (:antithesis-run test))
+    (let [test (-> test
+                   (dissoc :generator :barrier :sessions)
+                   (assoc :history history)
+                   store/save-1!)]
+      (store/save-2! (assoc test :results {:valid? :unknown
+                                           :error  "The test ended before its check"})))))
 
 (defn interpret!
   "Runs the generator of a test, which has an open store handle, an open
@@ -133,67 +188,28 @@
   seen. In the final phase operations run by themselves. Both are journaled to
   disk as they happen. Returns the test with a :history and no :generator."
   [test]
-  (interpreter/interpret! test (composer test)))
+  (interpreter/interpret! test (composer test) (partial save-unfinished! test)))
 
 (defn run-case!
   "Takes a test like that of interpret!. Sets up clients and nemesis, tells
   Antithesis that the setup is complete, runs the generator, and tears down.
   Returns the test with a :history and no :generator."
   [test]
-  (jepsen/with-client+nemesis-setup-teardown [test test]
-    (native/setup-complete!)
-    (interpret! test)))
-
-(defn- stats?
-  "Is this the result of jepsen.checker/stats?"
-  [result]
-  (every? #(contains? result %) [:count :ok-count :fail-count :info-count :by-f]))
-
-(defn- composed?
-  "Is this the result of jepsen.checker/compose?"
-  [result]
-  (let [parts (vals (dissoc result :valid?))]
-    (and (seq parts)
-         (every? #(and (map? %) (contains? #{true false :unknown} (:valid? %))) parts))))
+  (let [stage! #(some-> (:antithesis-run test) (stopping/enter! %))]
+    (stage! :setup)
+    (jepsen/with-client+nemesis-setup-teardown [test test]
+      (stage! :running)
+      (native/setup-complete!)
+      (interpret! test))))
 
 (defn verdict
   "What a check says about a test's results: true, false, or :unknown. It is
-  their :valid?, but for `jepsen.checker/stats`: an :f that never succeeded is
-  worth a look, but Antithesis makes such histories all the time, so it leaves
-  the verdict unknown rather than false."
-  [result]
-  (cond (composed? result) (->> (vals (dissoc result :valid?))
-                                (map verdict)
-                                checker/merge-valid)
-        (not (false? (:valid? result))) (:valid? result)
-        (stats? result)    :unknown
-        true               false))
-
-(defn- crash
-  "The message of the exception that a whole checker threw, or nil. One of
-  several composed checkers may throw without that being the harness's failure:
-  think of a plot that cannot be drawn."
-  [result]
-  (let [e (:error result)]
-    (when (and (= :unknown (:valid? result)) (map? e) (:via e))
-      (or (:cause e) (str (:type (first (:via e))))))))
-
-(defn- first-line [s]
-  (first (str/split-lines (str s "\n"))))
+  their :valid?; see jepsen-antithesis.verdict."
+  [results]
+  (verdict/verdict results))
 
 (defn- failed-line [message]
-  (str "the test failed: " (first-line message) "\n"))
-
-(defn- check-answer
-  "The exit status and output for the check of a test with results."
-  [{:keys [results unknown-status]}]
-  (if-let [message (crash results)]
-    [1 (failed-line message)]
-    (case (verdict results)
-      true  [0 "checked: valid\n"]
-      false [1 "checked: invalid\n"]
-      [(or unknown-status 0)
-       "checked: unknown; no anomaly was found, but not everything could be checked\n"])))
+  (str "the test failed: " (first (str/split-lines (str message "\n"))) "\n"))
 
 (defn notify-test-checked!
   "Completes the check with the verdict on a test, if `antithesis-phase` holds
@@ -201,8 +217,13 @@
   [test antithesis-phase]
   (let [fifo-op @antithesis-phase]
     (when (instance? FifoOp fifo-op)
-      (let [[status out] (check-answer test)]
-        (complete-fifo-op! fifo-op status out))))
+      (let [file (when (stored? test) (store/path test "results.edn"))
+            [status line] (verdict/answer
+                            (:results test)
+                            (cond-> (select-keys test [:unknown-status :checker-failed-status
+                                                       :check-line])
+                              file (assoc :results-file (.getCanonicalPath ^File file))))]
+        (complete-fifo-op! fifo-op status (str line "\n")))))
   test)
 
 (defn- await-check!
@@ -216,11 +237,10 @@
         (complete-fifo-op! fifo-op 0 @line)))))
 
 (defn- linger!
-  "Keeps the composer open until the process is told to end, if the test or the
-  environment wants that. Later commands are answered by the library."
+  "Keeps the composer open until the process is told to end, if the test wants
+  that. Later commands are answered by the library."
   [{:keys [after-check] :as test}]
-  (when (= :linger (or after-check
-                       (if (native/inside-antithesis?) :linger :exit)))
+  (when (= :linger after-check)
     (info "The check is answered; lingering for later ones")
     (try (loop []
            (native/next! (composer test))
@@ -233,16 +253,18 @@
   with results."
   [test serve!]
   (store/with-handle [test test]
-    (let [save? (:name test)
-          test  (cond-> test save? store/save-0!)]
+    (let [test (cond-> test (stored? test) store/save-0!)
+          run  (:antithesis-run test)]
       (util/with-relative-time
         (let [test (-> (run-case! test)
                        (dissoc :barrier :sessions))]
           (serve!)
           (info "Run complete, writing")
-          (-> (cond-> test save? store/save-1!)
-              jepsen/analyze!
-              jepsen/log-results))))))
+          (let [test (cond-> test (stored? test) store/save-1!)]
+            (stopping/enter! run :analysis)
+            (let [test (jepsen/analyze! test)]
+              (stopping/enter! run :answering)
+              (jepsen/log-results test))))))))
 
 (defn- run-and-answer!
   "Runs a prepared test on an open composer, and answers the check, now or when
@@ -256,7 +278,8 @@
         (notify-test-checked! test' antithesis-phase))
       (catch Throwable t
         ; Without its thread or its composer, a test can only end.
-        (when-not (or (instance? InterruptedException t)
+        (when-not (or (stopping/stopped? (:antithesis-run test))
+                      (instance? InterruptedException t)
                       (instance? ComposerException$Closed t))
           (error t "The test failed; the check will say so")
           (try
@@ -268,36 +291,79 @@
               (.addSuppressed t t'))))
         (throw t)))))
 
-(defn run!
-  "Runs a test as Antithesis asks for it through FIFOs, like jepsen.core/run!,
-  but without setting up OS and DB: in Antithesis, they are there. Returns the
-  test with :history and :results.
+(def ^:private allowed
+  "Option -> what it may be, in words, and as a predicate."
+  (let [seconds ["a positive number of seconds"
+                 #(and (number? %) (pos? %) (< (double %) 1e9))]
+        status  ["an exit status, an integer from 0 to 255"
+                 #(and (integer? %) (<= 0 % 255))]
+        choice  (fn [& choices] [(str "one of " (str/join ", " choices)) (set choices)])]
+    {:op-release-after      seconds
+     :drain-timeout         seconds
+     :on-exhausted          (choice :wait :finish)
+     :after-check           (choice :linger :exit)
+     :unknown-status        status
+     :checker-failed-status status
+     :check-line            (choice :verdict :checked)}))
 
-  However the test ends, the check is answered: a test that throws waits for it,
-  answers it with the message, and only then throws."
+(defn- check-options!
+  "Throws if an option of a test is not what it may be. Returns the test."
   [test]
+  (doseq [[k [words allowed?]] allowed
+          :let  [v (get test k)]
+          :when (not (or (nil? v) (allowed? v)))]
+    (throw (IllegalArgumentException.
+             (str k " is " (pr-str v) "; it must be " words))))
+  (try (native/check-options! (:fifo-options test))
+       (catch IllegalArgumentException e
+         (throw (IllegalArgumentException. (str "In :fifo-options: " (ex-message e))))))
+  test)
+
+(defn- run-test!
+  "Runs a test; `run` lets others stop it. See run!."
+  [test run]
   (util/with-thread-name "jepsen test runner"
     (let [antithesis-phase (atom :main)
           test (-> test
+                   check-options!
                    jepsen/prepare-test
+                   (update :checker checkers/prepare)
                    (assoc :antithesis-phase antithesis-phase
+                          :antithesis-run   run
                           :fifo-queue       (fifo-queue))
                    (update :nonserializable-keys conj
                            :antithesis-phase
                            :antithesis-main
+                           :antithesis-run
                            :fifo-queue))]
       (jepsen/with-logging test
         (with-fifo-watcher! test
-          (let [test' (run-and-answer! test antithesis-phase)]
-            (linger! test)
-            (dissoc test' :antithesis-phase :fifo-queue)))))))
+          (stopping/until-ended run (composer test)
+            (let [test' (run-and-answer! test antithesis-phase)]
+              (linger! test)
+              (dissoc test' :antithesis-phase :antithesis-run :fifo-queue))))))))
+
+(defn run!
+  "Runs a test as Antithesis asks for it through FIFOs, like jepsen.core/run!,
+  but without setting up OS and DB: in Antithesis, they are there. Returns the
+  test with :history and :results, when the check is answered; with
+  `:after-check :linger` only when the process is told to end.
+
+  However the test ends, the check is answered: a test that throws waits for it,
+  answers it with the message, and only then throws. If the JVM ends before, the
+  clients are torn down and the history is stored as far as it is known.
+
+  Throws IllegalArgumentException, before anything starts, if an option of the
+  test is not what it may be."
+  [test]
+  (run-test! test (stopping/run)))
 
 ;; Command line
 
 (defn- positive-seconds [option description]
   [nil (str option " SECONDS") description
    :parse-fn #(Double/parseDouble %)
-   :validate [pos? "Must be a positive number of seconds"]])
+   :validate [#(< 0 % 1e9) "Must be a positive number of seconds"]])
 
 (defn- choice [option description & choices]
   (let [choices (set choices)]
@@ -305,25 +371,77 @@
      :parse-fn keyword
      :validate [choices (cli/one-of choices)]]))
 
+(defn- exit-status [option description]
+  [nil (str option " STATUS") description
+   :parse-fn #(Long/parseLong %)
+   :validate [#(<= 0 % 255) "Must be between 0 and 255"]])
+
 (def ^:private opt-spec
   [[nil "--fifo-dir DIR" "The control directory. Default: $JEPSEN_FIFO_DIR, else /run/jepsen"]
    (positive-seconds "--op-release-after"
-                     "How long a command waits for its operation. Default: 60")
+                     "How long a command waits for its operation. Default: 10")
    (positive-seconds "--drain-timeout"
-                     "How long the check waits for an operation under way. Default: 60")
+                     "How long the check waits for an operation under way. Default: 10")
    (choice "--on-exhausted"
            "When the generator ends before the check: wait for it, or finish. Default: wait"
            :wait :finish)
    (choice "--after-check"
            "Exit after the check, or linger. Default: linger inside Antithesis, else exit"
            :linger :exit)
-   [nil "--unknown-status STATUS" "Exit status of the check for an unknown verdict. Default: 0"
+   (exit-status "--unknown-status" "Exit status of the check for an unknown verdict. Default: 0")
+   (exit-status "--checker-failed-status" "Exit status of the check when a checker failed. Default: 1")
+   (choice "--check-line"
+           "What the check prints: the verdict, or just \"checked\". Default: verdict"
+           :verdict :checked)
+   [nil "--test-count NUMBER" "Only 1: test commands drive one test"
+    :default  1
     :parse-fn #(Long/parseLong %)
-    :validate [#(<= 0 % 255) "Must be between 0 and 255"]]])
+    :validate [#(= 1 %) "Must be 1: test commands drive one test in one process"]]])
+
+(defn- exit-with!
+  "Ends the process as jepsen.cli does for a test with these results, or returns
+  if it is valid."
+  [results]
+  (case (verdict results)
+    true  nil
+    false (System/exit 1)
+    (System/exit 2)))
+
+(defn- run-command!
+  "Runs a test for the antithesis command, until its end or until a signal."
+  [test]
+  (let [run  (stopping/run)
+        test (cond-> test
+               (and (nil? (:after-check test)) (native/inside-antithesis?))
+               (assoc :after-check :linger))]
+    (stopping/on-signals! run)
+    (let [test' (try (run-test! test run)
+                     (catch Throwable t
+                       (when-not (stopping/stopped? run) (throw t))))]
+      (if (stopping/stopped? run)
+        (info "The test was told to stop, and has ended")
+        (exit-with! (:results test'))))))
+
+(defn- stored-test
+  "Loads a test by its index or path, and constructs it again from its command
+  line, with what is stored."
+  [which {:keys [opt-spec opt-fn test-fn]}]
+  (let [stored  (store/test which)
+        argv    (:argv stored)
+        _       (when-not (#{"antithesis" "test" "test-all"} (first argv))
+                  (throw (IllegalArgumentException.
+                           (str "Cannot construct the test again from its command line, "
+                                (pr-str argv)))))
+        options (:options (opt-fn (tools.cli/parse-opts (rest argv) opt-spec)))]
+    (-> (test-fn options)
+        (merge (dissoc stored :results))
+        (vary-meta merge (meta stored))
+        (update :checker checkers/prepare))))
 
 (defn antithesis-cmd
   "A command package for jepsen.cli: the `antithesis` command, which takes the
-  same options as `test`, and lets Antithesis drive. Takes a map of
+  same options as `test`, and lets Antithesis drive; and `analyze`, which is
+  Jepsen's, for tests that either of them has stored. Takes a map of
 
     :opt-spec  A vector of additional options for tools.cli, merged into
                `test-opt-spec`. Optional.
@@ -334,27 +452,41 @@
     :test-fn   A function that takes the option map and constructs a test.
 
   The process exits with 0 when the test is valid, 1 when invalid, 2 when
-  unknown; see `verdict`."
+  unknown; see `verdict`. When it is told to stop, by SIGTERM or SIGINT,
+  `antithesis` lets every command go, tears down, stores the history as far as
+  it is known, and exits with 0."
   [opts]
-  (let [opt-fn (cond (:opt-fn* opts) (:opt-fn* opts)
-                     (:opt-fn opts)  (comp (:opt-fn opts) cli/test-opt-fn)
-                     true            cli/test-opt-fn)]
+  (let [opt-fn   (cond (:opt-fn* opts) (:opt-fn* opts)
+                       (:opt-fn opts)  (comp (:opt-fn opts) cli/test-opt-fn)
+                       true            cli/test-opt-fn)
+        opt-spec (-> cli/test-opt-spec
+                     (cli/merge-opt-specs opt-spec)
+                     (cli/merge-opt-specs (:opt-spec opts)))
+        usage    (:usage opts cli/test-usage)
+        command  {:opt-spec opt-spec, :opt-fn opt-fn, :test-fn (:test-fn opts)}]
     {"antithesis"
-     {:opt-spec (-> cli/test-opt-spec
-                    (cli/merge-opt-specs opt-spec)
-                    (cli/merge-opt-specs (:opt-spec opts)))
+     {:opt-spec opt-spec
       :opt-fn   opt-fn
-      :usage    (:usage opts cli/test-usage)
+      :usage    usage
       :run      (fn [{:keys [options]}]
-                  (let [test (merge ((:test-fn opts) options)
-                                    (select-keys options [:op-release-after
-                                                          :drain-timeout
-                                                          :on-exhausted
-                                                          :after-check
-                                                          :unknown-status]))
-                        test (binding [fifo-dir (:fifo-dir options fifo-dir)]
-                               (run! test))]
-                    (case (verdict (:results test))
-                      true  nil
-                      false (System/exit 1)
-                      (System/exit 2))))}}))
+                  (info "Test options:\n" (with-out-str (pprint options)))
+                  (binding [fifo-dir (:fifo-dir options fifo-dir)]
+                    ; The command line is what analyze makes the test from.
+                    (run-command! (merge (select-keys options [:argv])
+                                         ((:test-fn opts) options)
+                                         (select-keys options (keys allowed))))))}
+
+     "analyze"
+     {:opt-spec [cli/help-opt
+                 ["-t" "--test INDEX_OR_PATH"
+                  "Index (e.g. -1 for most recent) or path to a Jepsen test file."
+                  :default  -1
+                  :parse-fn #(if (re-find #"^-?\d+$" %) (Long/parseLong %) %)]]
+      :opt-fn   identity
+      :usage    usage
+      :run      (fn [{:keys [options]}]
+                  (let [test (stored-test (:test options) command)]
+                    (info "Analyzing" (.getPath ^File (store/path test)))
+                    (store/with-handle [test test]
+                      (exit-with! (:results (jepsen/log-results
+                                              (jepsen/analyze! test)))))))}}))

@@ -22,30 +22,34 @@
                                  Future
                                  LinkedBlockingQueue
                                  TimeUnit
-                                 TimeoutException)))
+                                 TimeoutException)
+           (org.jepsenantithesis ComposerException$Closed)))
 
 (def defaults
   "How the interpreter behaves unless the test says otherwise. In seconds:
 
     :op-release-after  How long a command may wait for its operation
-    :drain-timeout     How long the final phase waits for one operation
+    :drain-timeout     How long the final phase waits for one operation, or for
+                       a generator that is pending while nothing is under way
 
   And :on-exhausted, what to do when the generator ends before the check:
   :wait for the check, or :finish right away and keep the verdict for it."
-  {:op-release-after 60
-   :drain-timeout    60
+  {:op-release-after 10
+   :drain-timeout    10
    :on-exhausted     :wait})
 
-(def ^:private min-pending-nanos
+(def max-pending-interval
   "A pending generator may be waiting for something that nobody tells us about.
-  It is asked again after this time, and then at ever longer intervals."
-  1000000)
+  It is asked again after this time, in microseconds, and then at ever longer
+  intervals."
+  1000)
+
+(def ^:private min-pending-nanos (* 1000 max-pending-interval))
 
 (def ^:private max-pending-nanos 128000000)
 
-(def ^:private exhaustion-check-nanos
-  "With :finish, how often the generator is asked whether it has ended, when
-  nothing else happens."
+(def ^:private pending-check-nanos
+  "With :finish, how often a pending generator is asked while no command waits."
   1000000000)
 
 (defn- seconds->nanos [s]
@@ -138,6 +142,13 @@
 
 ;; Operations
 
+(defn- paces?
+  "Does this operation only pace the test, by a sleep, or log a line? It is no
+  operation of a command's."
+  [op]
+  (or (identical? :sleep (:type op))
+      (identical? :log (:type op))))
+
 (defn- journal!
   "Writes an operation to the history on disk, if it belongs there. Returns the
   state with the next free index."
@@ -148,8 +159,8 @@
     state))
 
 (defn- invoke
-  "Hands an invocation to its worker, for a FIFO operation or, in the final
-  phase, for nil."
+  "Hands an invocation to its worker, for a FIFO operation; or for nil, in the
+  final phase and for what paces the test."
   [{:keys [test ctx index workers] :as state} op gen' fifo-op now]
   (let [thread (gen/process->thread ctx (:process op))
         op     (assoc op :index index)
@@ -159,6 +170,9 @@
     (-> state
         (assoc :ctx ctx
                :gen (gen/update gen' test ctx op)
+               :ahead nil
+               :last? false
+               :pending-since nil
                :backoff min-pending-nanos)
         (assoc-in [:in-flight thread] {:op op, :fifo-op fifo-op, :since now}))))
 
@@ -181,6 +195,7 @@
            :ctx       ctx
            :gen       gen
            :in-flight (dissoc in-flight thread)
+           :pending-since nil
            :backoff   min-pending-nanos)))
 
 (defn- completed
@@ -193,15 +208,28 @@
 
 (defn- drain-deadline
   "When to give up on an operation: each has so long from the check or, if it
-  began later, from its own start."
-  [{:keys [final-since drain-nanos]} {:keys [since]}]
-  (+ (max final-since since) drain-nanos))
+  began later, from its own start. A sleep of the final phase sleeps first."
+  [{:keys [final-since drain-nanos]} {:keys [since op]}]
+  (+ (max final-since since)
+     drain-nanos
+     (if (identical? :sleep (:type op)) (seconds->nanos (:value op)) 0)))
+
+(defn- give-up
+  "Replaces the worker of a thread that does not come back. Its operation
+  becomes :info."
+  [{:keys [test composer completions workers in-flight] :as state} thread]
+  (let [op (:op (get in-flight thread))]
+    (retire! (get @workers thread))
+    (swap! workers assoc thread (spawn-worker! test composer completions thread))
+    (complete state thread
+              (if (paces? op)
+                op
+                (assoc op :type :info, :error :drain-timeout)))))
 
 (defn- give-up-on-stuck
-  "In the final phase, operations that do not come back become :info, so that
-  one stuck client cannot keep the check for ever. Their threads get new
-  workers."
-  [{:keys [test composer completions workers final-since] :as state} now]
+  "In the final phase, operations that do not come back are given up, so that
+  one stuck client cannot keep the check for ever."
+  [{:keys [final-since] :as state} now]
   (if-not final-since
     state
     (reduce-kv
@@ -209,56 +237,70 @@
         (if (< now (drain-deadline state flight))
           state
           (do (warn "Giving up on" (pr-str op))
-              (retire! (get @workers thread))
-              (swap! workers assoc thread
-                     (spawn-worker! test composer completions thread))
-              (complete state thread
-                        (assoc op :type :info, :error :drain-timeout)))))
+              (give-up state thread))))
       state
       (:in-flight state))))
+
+(defn- end-sleeps
+  "The check does not wait for the sleeps of the main phase."
+  [state]
+  (reduce-kv (fn [state thread {:keys [op]}]
+               (if (identical? :sleep (:type op)) (give-up state thread) state))
+             state
+             (:in-flight state)))
 
 ;; Phases
 
 (defn- enter-final
   "Ends the main phase. `phase` is what the test's phase becomes: the check, or
   :final if we go on without one."
-  [{:keys [test sightings main-gen?] :as state} phase now]
+  [{:keys [test] :as state} phase now]
   (reset! (:antithesis-phase test) phase)
-  (let [state (answer-held! (assoc state :final-since now
-                                         :backoff min-pending-nanos)
-                            ended-line)]
-    (if (or main-gen? (main-gen/ever? sightings))
-      state
-      (do (when (:gen state)
-            (warn "This test's generator has no main-gen in it, so the check ends all of it."
-                  "Wrap the part that belongs to the main phase in (main-gen ...)."))
-          (assoc state :gen nil)))))
+  (-> state
+      (assoc :final-since   now
+             :ahead         nil
+             :pending-since nil
+             :backoff       min-pending-nanos)
+      (answer-held! ended-line)
+      end-sleeps))
+
+(defn- take-check
+  "Whoever runs the test answers the check."
+  [state fifo-op]
+  (.remove ^Set (:unanswered state) fifo-op)
+  state)
 
 (defn- arrived
   "Takes in a FIFO operation."
-  [{:keys [final-since] :as state} fifo-op now]
+  [{:keys [test final-since] :as state} fifo-op now]
   (.add ^Set (:unanswered state) fifo-op)
-  (cond final-since
-        (do (answer! state fifo-op ended-line)
-            state)
+  (let [phase      (:antithesis-phase test)
+        unchecked? (identical? :final @phase)] ; The final phase, without a check
+    (cond (and (native/check? fifo-op) unchecked?)
+          (do (reset! phase fifo-op)
+              (take-check state fifo-op))
 
-        (native/check? fifo-op)
-        (do (info "Antithesis asks for the check; the main phase ends")
-            ; Whoever runs the test answers it.
-            (.remove ^Set (:unanswered state) fifo-op)
-            (enter-final state fifo-op now))
+          final-since
+          (do (answer! state fifo-op (if unchecked? exhausted-line ended-line))
+              state)
 
-        true
-        (-> state
-            (update :held conj [fifo-op now])
-            (assoc :backoff min-pending-nanos))))
+          (native/check? fifo-op)
+          (do (info "Antithesis asks for the check; the main phase ends")
+              (enter-final (take-check state fifo-op) fifo-op now))
+
+          true
+          (-> state
+              (update :held conj [fifo-op now])
+              (assoc :backoff min-pending-nanos)))))
 
 (defn- ask
   "Asks the generator. Returns [op gen'], where op is an operation, :pending, or
-  nil when there will be no more."
-  [{:keys [test gen sightings] :as state} now]
-  (main-gen/clear! sightings)
-  (gen/op gen test (assoc (:ctx state) :time now)))
+  nil when there will be no more. With let-go?, goes past main-gens that have
+  ended."
+  ([state now] (ask state now false))
+  ([{:keys [test gen progress ctx]} now let-go?]
+   (main-gen/asking! progress let-go?)
+   (gen/op gen test (assoc ctx :time now))))
 
 (defn- back-off
   "The state and deadline with which to wait for a pending generator."
@@ -266,57 +308,137 @@
   [(assoc state :backoff (min max-pending-nanos (* 2 backoff)))
    (+ now backoff)])
 
+(defn- await-pending
+  "Like back-off, in the final phase: while nothing is under way, a generator
+  may be pending for so long and no longer."
+  [{:keys [in-flight pending-since drain-nanos] :as state} now]
+  (let [since (when (empty? in-flight) (or pending-since now))]
+    (if (and since (<= (+ since drain-nanos) now))
+      (do (warn "The generator is still pending, and nothing is under way; ending it")
+          [(assoc state :gen nil) nil])
+      (let [[state until] (back-off (assoc state :pending-since since) now)]
+        [state (if since (min until (+ since drain-nanos)) until)]))))
+
+(defn- main-gen?
+  "Is there a main-gen in this test's generator? One that cannot be seen is
+  found when it is asked."
+  [{:keys [main-gen-seen? progress]}]
+  (or main-gen-seen? (main-gen/ever? progress)))
+
 (defn- step-final
   "Goes on with the final generator. Returns [state wait], where wait says what
   is to be done: nil, the next step at once; :done; or a time to wait for."
   [{:keys [in-flight] :as state} now]
   (let [[op gen'] (ask state now)
         drain     (when (seq in-flight)
-                    (apply min (map (partial drain-deadline state) (vals in-flight))))]
+                    (apply min (map (partial drain-deadline state) (vals in-flight))))
+        by-drain  (fn [[state until :as step]]
+                    (if (and drain until) [state (min drain until)] step))]
     (cond (nil? op)
           [(assoc state :gen nil) (if (seq in-flight) drain :done)]
 
           (identical? :pending op)
-          (let [[state until] (back-off state now)]
-            [state (if drain (min drain until) until)])
+          (by-drain (await-pending state now))
+
+          (not (main-gen? state))
+          (do (warn "This test's generator has no main-gen in it, so the check ends all of it."
+                    "Wrap the part that belongs to the main phase in (main-gen ...).")
+              [(assoc state :gen nil) nil])
 
           (< now (:time op))
-          [state (if drain (min drain (:time op)) (:time op))]
+          (by-drain [state (:time op)])
 
           true
           [(invoke state op gen' nil now) nil])))
 
+(defn- past-ended
+  "What to do when all main-gens that were asked have ended. If another one
+  follows, the generator goes on to it: returns what it says then, like ask. If
+  none does, they wait for the check: returns nil."
+  [{:keys [gen progress] :as state} now]
+  (let [[op gen' :as asked] (ask state now true)]
+    (when (or (main-gen/live? progress)
+              (main-gen/contains-main-gen? (if (or (nil? op) (identical? :pending op)) gen gen')
+                                           progress))
+      (main-gen/let-go! progress)
+      ; As a generator's end is a result too.
+      (or asked [nil nil]))))
+
+(defn- ask-main
+  "Like ask, in the main phase. Returns [state op gen'], where op may also be
+  :exhausted."
+  [{:keys [progress in-flight last?] :as state} now]
+  (let [[op gen'] (ask state now)]
+    (cond (nil? op)
+          [(assoc state :gen nil) :exhausted nil]
+
+          (not (and (identical? :pending op) (main-gen/all-ended? progress)))
+          [state op gen']
+
+          ; Those under way may be what keeps the generator from going on.
+          (seq in-flight)
+          [state :pending gen']
+
+          last?
+          [state :exhausted nil]
+
+          true
+          (if-let [[op gen'] (past-ended state now)]
+            (if (nil? op)
+              [(assoc state :gen nil) :exhausted nil]
+              [state op gen'])
+            [(assoc state :last? true) :exhausted nil]))))
+
+(defn- exhausted
+  "The generator has no more operations. Its end is an answer for all commands
+  that wait, and with :finish the end of the main phase."
+  [{:keys [finish? in-flight gen] :as state} now]
+  (let [state (answer-held! state exhausted-line)]
+    (cond (not finish?)   [state Long/MAX_VALUE]
+          (seq in-flight) [state Long/MAX_VALUE]
+          (nil? gen)      [state :done]
+          true            [(enter-final state :final now) nil])))
+
+(defn- look-ahead
+  "With :finish, and nothing else to do: is the generator exhausted? What it
+  says instead is kept for the next command, unless a time limit ends before it
+  comes."
+  [{:keys [ahead] :as state} now]
+  (if (and ahead (< now (:until ahead)))
+    [state (:until ahead)]
+    (let [[state op gen'] (ask-main (assoc state :ahead nil) now)]
+      (cond (identical? :exhausted op) (exhausted state now)
+            (identical? :pending op)   [state (+ now pending-check-nanos)]
+            (and (paces? op)
+                 (<= (:time op) now))  [(invoke state op gen' nil now) nil]
+            true (let [until (cond-> (main-gen/next-cutoff gen' now)
+                               (paces? op) (min (:time op)))]
+                   [(assoc state :ahead {:op op, :gen' gen', :until until}) until])))))
+
 (defn- step-main
-  "Like step-final. The generator is asked when a command waits for it; or to
-  find out whether it is exhausted, if that matters."
-  [{:keys [held in-flight sightings finish?] :as state} now]
-  (if (and (empty? held) (not finish?))
-    [state Long/MAX_VALUE]
-    (let [[op gen']  (ask state now)
-          exhausted? (or (nil? op)
-                         (and (identical? :pending op)
-                              (main-gen/exhausted? sightings)))]
-      (cond exhausted?
-            (let [state (answer-held! (if (nil? op) (assoc state :gen nil) state)
-                                      exhausted-line)]
-              (cond (or (not finish?) (seq in-flight)) [state Long/MAX_VALUE]
-                    (nil? op)                          [state :done]
-                    true [(enter-final state :final now) nil]))
+  "Like step-final. The generator is asked when a thread is free and a command
+  waits for it; or to find out whether it is exhausted, if that matters."
+  [{:keys [ctx held in-flight finish? ahead] :as state} now]
+  (cond (empty? held)
+        (if (and finish? (empty? in-flight))
+          (look-ahead state now)
+          [state Long/MAX_VALUE])
 
-            (empty? held)
-            [state (+ now exhaustion-check-nanos)]
+        (zero? (gc/free-thread-count ctx))
+        [state Long/MAX_VALUE]
 
-            (identical? :pending op)
-            (back-off state now)
-
-            (< now (:time op))
-            [state (:time op)]
-
-            true
-            [(-> state
-                 (update :held pop)
-                 (invoke op gen' (first (peek held)) now))
-             nil]))))
+        true
+        (let [[state op gen'] (if (and ahead (< now (:until ahead)))
+                                [state (update (:op ahead) :time max now) (:gen' ahead)]
+                                (ask-main (assoc state :ahead nil) now))]
+          (cond (identical? :exhausted op) (exhausted state now)
+                (identical? :pending op)   (back-off state now)
+                (< now (:time op))         [state (:time op)]
+                (paces? op)                [(invoke state op gen' nil now) nil]
+                true [(-> state
+                          (update :held pop)
+                          (invoke op gen' (first (peek held)) now))
+                      nil]))))
 
 (defn- release-deadline
   "When the next command will have waited too long."
@@ -331,11 +453,18 @@
           (vals in-flight)))
 
 (defn- await!
-  "The one place where the interpreter waits. Returns the new state."
-  [{:keys [composer] :as state} until]
-  (let [fifo-op (if (= Long/MAX_VALUE until)
-                  (native/next! composer)
-                  (native/next! composer (max 0 (- until (util/relative-time-nanos)))))]
+  "The one place where the interpreter waits. Returns the new state. Throws
+  ComposerException$Closed when the composer is closed, which is how a test is
+  told to stop; what is complete by then goes into the history."
+  [{:keys [composer ^LinkedBlockingQueue completions] :as state} until]
+  (let [fifo-op (try (if (= Long/MAX_VALUE until)
+                       (native/next! composer)
+                       (native/next! composer (max 0 (- until (util/relative-time-nanos)))))
+                     (catch ComposerException$Closed e
+                       (loop [state state]
+                         (when-let [completion (.poll completions)]
+                           (recur (completed state completion))))
+                       (throw e)))]
     (if fifo-op
       (arrived state fifo-op (util/relative-time-nanos))
       state)))
@@ -368,21 +497,21 @@
   (let [ctx         (gen/context test)
         completions (LinkedBlockingQueue.)
         options     (merge defaults (select-keys test (keys defaults)))
-        sightings   (main-gen/sightings)
+        progress    (main-gen/progress)
         gen         (deref (:generator test))
-        main-gen?   (main-gen/contains-main-gen? gen)
+        seen?       (main-gen/contains-main-gen? gen)
         _           (util/forget! (:generator test))
         test        (-> test
                         (dissoc :generator)
-                        (assoc :antithesis-main sightings))]
+                        (assoc :antithesis-main progress))]
     (doseq [thread (gen/all-threads ctx)]
       (swap! workers assoc thread
              (spawn-worker! test composer completions thread)))
     {:test          test
      :ctx           ctx
      :gen           (gen/validate (gen/friendly-exceptions gen))
-     :main-gen?     main-gen?
-     :sightings     sightings
+     :progress      progress
+     :main-gen-seen? seen?
      :composer      composer
      :writer        writer
      :completions   completions
@@ -392,6 +521,9 @@
      :held          PersistentQueue/EMPTY ; [fifo-op since]: no operation yet
      :in-flight     {}         ; thread -> {:op :fifo-op :since}
      :final-since   nil        ; When the main phase ended
+     :ahead         nil        ; With :finish, {:op :gen' :until}: asked, not invoked
+     :last?         false      ; No main-gen follows those that have ended
+     :pending-since nil        ; Of a final generator, with nothing under way
      :backoff       min-pending-nanos
      :release-nanos (seconds->nanos (:op-release-after options))
      :drain-nanos   (seconds->nanos (:drain-timeout options))
@@ -408,8 +540,9 @@
                   :already-ops?   true})))
 
 (defn interpret!
-  "See jepsen-antithesis.composer/interpret!."
-  [test composer]
+  "See jepsen-antithesis.composer/interpret!. If the test fails, or is told to
+  stop, calls `rescue!` with the history as far as it is known."
+  [test composer rescue!]
   (gen/init!)
   (with-open [writer (store.format/test-history-writer! (:handle (:store test)) test)]
     (let [workers    (atom {})
@@ -423,8 +556,12 @@
               (dissoc :antithesis-main)
               (assoc :history (history test writer))))
         (catch Throwable t
-          (info "Ending the workers, since the test has failed")
+          (info "Ending the workers, since the test does not go on")
           (run! #(native/complete! % 0 (str "the test failed: " (.getMessage t) "\n"))
                 unanswered)
           (run! retire! (vals @workers))
+          (try (.close writer)
+               (rescue! (history test writer))
+               (catch Throwable t'
+                 (.addSuppressed t t')))
           (throw t))))))

@@ -1,52 +1,105 @@
 (ns jepsen-antithesis.main-gen
-  "The generator of the main phase, and how it tells the interpreter that it is
-  exhausted. A test has, under :antithesis-main, a Sightings; a MainGen that is
-  asked for an operation leaves word there."
-  (:require [jepsen.generator :as gen]))
+  "The generator of the main phase, and what the interpreter knows of it. A test
+  has, under :antithesis-main, a Progress. It belongs to the interpreter, and
+  MainGens that are asked for an operation leave word there.
 
-(defprotocol ISightings
-  (clear!     [_] "Forgets what was seen since the last clear!.")
-  (sight!     [_ exhausted?] "A MainGen was asked, and was exhausted or not.")
-  (exhausted? [_] "Since clear!, was every MainGen that was asked exhausted?")
-  (ever?      [_] "Was a MainGen ever asked?"))
+  Generators are immutable, and when one is :pending, interpreter and
+  combinators forget the state that came with that. So Progress remembers, by
+  identity, which states of MainGens have ended."
+  (:require [jepsen.generator :as gen])
+  (:import (java.util Collections
+                      IdentityHashMap
+                      Set)))
 
-(deftype Sightings [^:unsynchronized-mutable seen
-                    ^:unsynchronized-mutable live
-                    ^:unsynchronized-mutable ever]
-  ISightings
-  (clear! [_] (set! seen false) (set! live false))
-  (sight! [_ exhausted?]
-    (set! seen true)
-    (set! ever true)
-    (when-not exhausted? (set! live true)))
-  (exhausted? [_] (and seen (not live)))
+(defprotocol IProgress
+  (asking! [_ let-go?]
+    "The interpreter is about to ask the generator. With let-go?, MainGens that
+    have ended return nil for once, so that what follows them shows.")
+  (let-go! [_] "From now on, MainGens that have ended by now return nil.")
+  (sight!  [_] "A MainGen was asked.")
+  (live!   [_] "It has not ended.")
+  (end!    [_ main-gen] "What it wraps returned nil, so it has ended.")
+  (ended?  [_ main-gen] "Has it?")
+  (answer-ended! [_ main-gen]
+    "What a MainGen that has ended returns: itself, :pending, or nil.")
+  (endings [_] "How many times was :pending returned so since asking!?")
+  (live?   [_] "Was a MainGen that has not ended asked since asking!?")
+  (ever?   [_] "Was a MainGen ever asked?"))
+
+(deftype Progress [^Set ended
+                   ^Set gone
+                   ^:unsynchronized-mutable let-go
+                   ^:unsynchronized-mutable endings
+                   ^:unsynchronized-mutable live
+                   ^:unsynchronized-mutable ever]
+  IProgress
+  (asking! [_ let-go?]
+    (set! let-go let-go?)
+    (set! endings 0)
+    (set! live false))
+  (let-go! [_] (.addAll gone ended))
+  (sight! [_] (set! ever true))
+  (live! [_] (set! live true))
+  (end! [_ main-gen] (.add ended main-gen))
+  (ended? [_ main-gen] (.contains ended main-gen))
+  (answer-ended! [_ main-gen]
+    (when-not (or let-go (.contains gone main-gen))
+      (set! endings (inc endings))
+      [:pending main-gen]))
+  (endings [_] endings)
+  (live? [_] live)
   (ever? [_] ever))
 
-(defn sightings
+(defn progress
   "For one interpreter, which alone uses it."
   []
-  (Sightings. false false false))
+  (let [identity-set #(Collections/newSetFromMap (IdentityHashMap.))]
+    (Progress. (identity-set) (identity-set) false 0 false false)))
+
+(defn all-ended?
+  "Were MainGens asked since asking!, and had all of them ended?"
+  [progress]
+  (and (pos? (endings progress)) (not (live? progress))))
+
+(declare ->MainGen)
+
+(defn- op-in-main-phase
+  [this gen test ctx progress]
+  (cond (nil? progress) ; Not asked by our interpreter.
+        (if-let [[op gen'] (gen/op gen test ctx)]
+          [op (->MainGen gen')]
+          [:pending this])
+
+        (ended? progress this)
+        (answer-ended! progress this)
+
+        true
+        (let [before (endings progress)]
+          (if-let [[op gen'] (gen/op gen test ctx)]
+            (do ; A MainGen in this one may have ended.
+                (when-not (and (identical? :pending op) (< before (endings progress)))
+                  (live! progress))
+                [op (->MainGen gen')])
+            (do (end! progress this)
+                (answer-ended! progress this))))))
 
 (defrecord MainGen [gen]
   gen/Generator
   (op [this test ctx]
     (if-let [phase (:antithesis-phase test)]
-      (when (identical? :main @phase)
-        (let [sightings    (:antithesis-main test)
-              [op gen' :as result] (when gen (gen/op gen test ctx))]
-          (when sightings (sight! sightings (nil? result)))
-          (cond ; Were we to end here, the final generator would begin before
-                ; the check.
-                (nil? result) [:pending (MainGen. nil)]
-                true          [op (MainGen. gen')])))
+      (let [progress (:antithesis-main test)]
+        (when progress (sight! progress))
+        (when (identical? :main @phase)
+          (op-in-main-phase this gen test ctx progress)))
       ; An ordinary run.
       (when-let [[op gen'] (gen/op gen test ctx)]
         [op (MainGen. gen')])))
 
   (update [this test ctx event]
-    (if gen
-      (MainGen. (gen/update gen test ctx event))
-      this)))
+    (let [progress (:antithesis-main test)]
+      (if (and progress (ended? progress this))
+        this
+        (MainGen. (gen/update gen test ctx event))))))
 
 (defn main-gen
   "See jepsen-antithesis.composer/main-gen."
@@ -67,12 +120,27 @@
                                (map first)
                                (take 64))))
 
+(defn- visible
+  "What is inside a generator, at any depth, as far as it can be seen; not
+  inside of what `skip?` says."
+  [skip? gen]
+  (->> (tree-seq #(not (skip? %)) parts gen)
+       (remove skip?)
+       (take 10000)))
+
 (defn contains-main-gen?
-  "Is there a MainGen in this generator? Functions, promises and what a lazy
-  sequence has not realized yet are not looked into."
-  [gen]
-  (loop [todo [gen], steps 0]
-    (cond (empty? todo) false
-          (< 10000 steps) false
-          (instance? MainGen (peek todo)) true
-          true (recur (into (pop todo) (parts (peek todo))) (inc steps)))))
+  "Is there a MainGen in this generator, one that has not ended if there is a
+  progress? Functions, promises and what a lazy sequence has not realized yet
+  are not looked into."
+  ([gen] (contains-main-gen? gen nil))
+  ([gen progress]
+   (boolean (some #(instance? MainGen %)
+                  (visible #(and progress (instance? MainGen %) (ended? progress %)) gen)))))
+
+(defn next-cutoff
+  "When the next visible time limit in a generator ends, in nanoseconds."
+  [gen now]
+  (->> (visible (constantly false) gen)
+       (keep #(when (instance? jepsen.generator.TimeLimit %) (:cutoff %)))
+       (filter #(< now %))
+       (reduce min Long/MAX_VALUE)))

@@ -15,7 +15,8 @@
                                   (recur))))))"
   (:require [clojure.java.io :as io]
             [clojure.string :as str])
-  (:import (java.io FileOutputStream)
+  (:import (java.io FileOutputStream
+                    IOException)
            (java.nio.charset StandardCharsets)
            (java.nio.file Path)
            (java.time Duration)
@@ -42,6 +43,14 @@
              (str k " is " (pr-str v) "; it must be one of "
                   (str/join ", " (map pr-str (sort (keys choices)))))))))
 
+(defn- natural
+  "An option's value, if it is an integer that fits."
+  [k v]
+  (if (and (integer? v) (<= 0 v Integer/MAX_VALUE))
+    (int v)
+    (throw (IllegalArgumentException.
+             (str k " is " (pr-str v) "; it must be an integer from 0 on")))))
+
 (defn- with-option
   ^Options [^Options options [k v]]
   (case k
@@ -52,13 +61,23 @@
     :on-open         (.onOpen options
                               (one-of k {:release Options$OnOpen/RELEASE
                                          :adopt   Options$OnOpen/ADOPT} v))
-    :max-fds         (.maxFds options (int v))
-    :close-linger-ms (.closeLinger options (Duration/ofMillis v))
+    :max-fds         (.maxFds options (natural k v))
+    :close-linger-ms (.closeLinger options (Duration/ofMillis (natural k v)))
     :drop-abandoned  (.dropAbandoned options (boolean v))
     (throw (IllegalArgumentException.
              (str "There is no option " (pr-str k) "; there are :shared,"
                   " :results, :on-open, :max-fds, :close-linger-ms and"
                   " :drop-abandoned")))))
+
+(defn- with-options
+  ^Options [m]
+  (reduce with-option Options/DEFAULTS m))
+
+(defn check-options!
+  "Throws IllegalArgumentException unless these are options for open!."
+  [m]
+  (with-options m)
+  nil)
 
 (defn open!
   "Opens a control directory (`default-dir` unless given), and creates it if
@@ -77,10 +96,10 @@
   (^Composer [] (open! (default-dir)))
   (^Composer [dir] (open! dir {}))
   (^Composer [dir options]
-   (Composer/open (.toPath (io/file dir))
-                  (reduce with-option Options/DEFAULTS options))))
+   (Composer/open (.toPath (io/file dir)) (with-options options))))
 
 (defrecord FifoOp [name ; The FIFO's name, like "op-123"
+                   path ; Its java.nio.file.Path
                    kind ; :op or :check
                    op]) ; The org.jepsenantithesis.FifoOp
 
@@ -89,24 +108,27 @@
   [fifo-op]
   (identical? :check (:kind fifo-op)))
 
-(defn- fifo-op
-  [^org.jepsenantithesis.FifoOp op]
-  (when op
-    (FifoOp. (.name op) (if (.isCheck op) :check :op) op)))
-
 (defn dir
   "The composer's directory, a Path."
   ^Path [^Composer composer]
   (.dir composer))
+
+(defn- fifo-op
+  [composer ^org.jepsenantithesis.FifoOp op]
+  (when op
+    (FifoOp. (.name op)
+             (.resolve (dir composer) (.name op))
+             (if (.isCheck op) :check :op)
+             op)))
 
 (defn next!
   "Waits for the next operation, for ever or for so many nanoseconds. Returns
   nil when the time is over or `wake!` was called. Throws InterruptedException
   when interrupted, and ComposerException$Closed once the composer is closed."
   ([^Composer composer]
-   (fifo-op (.next composer)))
+   (fifo-op composer (.next composer)))
   ([^Composer composer timeout-nanos]
-   (fifo-op (.next composer (Duration/ofNanos timeout-nanos)))))
+   (fifo-op composer (.next composer (Duration/ofNanos timeout-nanos)))))
 
 (defn complete!
   "Sends an operation's result, a string or bytes, and exit status, 0 to 255.
@@ -163,12 +185,19 @@
 
 (defn setup-complete!
   "Tells Antithesis that test commands may start now. Call it once the composer
-  is open and the system under test is ready. Outside Antithesis, does nothing."
+  is open and the system under test is ready. Outside Antithesis, does nothing.
+  If Antithesis' output directory cannot be written to, says so in one line on
+  stderr, and returns."
   []
   (when (inside-antithesis?)
-    ; One write: events of other processes may be written at the same time.
-    (with-open [out (FileOutputStream. (io/file (System/getenv "ANTITHESIS_OUTPUT_DIR")
-                                                "sdk.jsonl")
-                                       true)]
-      (.write out (.getBytes (str "{\"antithesis_setup\":{\"status\":"
-                                  "\"complete\",\"details\":null}}\n"))))))
+    (let [file (io/file (System/getenv "ANTITHESIS_OUTPUT_DIR") "sdk.jsonl")]
+      (try
+        ; One write: events of other processes may be written at the same time.
+        (with-open [out (FileOutputStream. file true)]
+          (.write out (.getBytes (str "{\"antithesis_setup\":{\"status\":"
+                                      "\"complete\",\"details\":null}}\n"))))
+        (catch IOException e
+          (binding [*out* *err*]
+            (println (str "WARN: Antithesis cannot be told that the setup is complete: "
+                          (.getMessage e) ". Does the directory in"
+                          " $ANTITHESIS_OUTPUT_DIR exist?"))))))))

@@ -4,46 +4,74 @@
             [clojure.string :as str]
             [clojure.test :refer :all]
             [jepsen [cli :as cli]
-                    [generator :as gen]]
+                    [client :as client]
+                    [store :as store]]
             [jepsen-antithesis [composer :as composer]
                                [native :as native]
                                [runs :refer :all]
                                [scripts :refer :all]])
-  (:import (java.io File)
-           (java.util.concurrent TimeUnit)))
+  (:import (java.util.concurrent TimeUnit)))
 
 (defn a-command-test
-  "Constructs the test of the command below."
+  "Constructs the test of the command below. Each client writes a line to the file
+  \"torn-down\" when it is torn down."
   [options]
   (dissoc (a-test :checker (if (:broken options) invalid valid)
-                  :client  (client (fn [op]
-                                     (when (:stuck options) @(promise))
-                                     (ok op)))
+                  :client  (reify client/Client
+                             (open! [this test node] this)
+                             (setup! [this test])
+                             (invoke! [this test op]
+                               (when (:stuck options)
+                                 (spit "started" "started\n" :append true)
+                                 @(promise))
+                               (ok op))
+                             (teardown! [this test]
+                               (spit "torn-down" "down\n" :append true))
+                             (close! [this test]))
                   :nodes   (:nodes options)
                   :option  (:option options))
           :after-check))
 
-(defn -main [& args]
-  (cli/run! (composer/antithesis-cmd
-              {:test-fn  a-command-test
-               :opt-spec [[nil "--broken"] [nil "--stuck"]]
-               :opt-fn   #(assoc-in % [:options :option] :ours)})
-            args))
+(defn -main
+  "The antithesis command; and `run!`, which calls that and no more, as a program
+  without jepsen.cli does."
+  [& args]
+  (if (= "run!" (first args))
+    (let [[_ _ dir] args]
+      (binding [composer/fifo-dir dir]
+        (composer/run! (a-command-test {:nodes ["n1"]})))
+      (println "run! has returned")
+      (shutdown-agents))
+    (cli/run! (composer/antithesis-cmd
+                {:test-fn  a-command-test
+                 :opt-spec [[nil "--broken"] [nil "--stuck"]]
+                 :opt-fn   #(assoc-in % [:options :option] :ours)})
+              args)))
+
+(defn java!
+  "Starts the main function of a namespace in a directory. Returns a
+  ProcessBuilder."
+  ^ProcessBuilder [namespace directory args]
+  (doto (ProcessBuilder.
+          ^java.util.List
+          (concat [(str (System/getProperty "java.home") "/bin/java")
+                   "-Djava.awt.headless=true"
+                   "-cp" (str (System/getProperty "java.class.path")
+                              ":" (project-file "examples/clojure/src"))
+                   (str "-Dproject.root=" (System/getProperty "project.root"))
+                   "clojure.main" "-m" namespace]
+                  args))
+    (.directory (io/file directory))))
 
 (defn start-harness!
   "Starts the antithesis command of a namespace, inside Antithesis if there is an
   output directory. Its store goes beside the control directory."
   ^Process [namespace dir output-dir args]
-  (let [log     (File/createTempFile "harness" ".log")
-        builder (ProcessBuilder.
-                  ^java.util.List
-                  (concat [(str (System/getProperty "java.home") "/bin/java")
-                           "-cp" (str (System/getProperty "java.class.path")
-                                      ":" (project-file "examples/clojure/src"))
-                           "clojure.main" "-m" namespace
-                           "antithesis" "--fifo-dir" dir "--nodes" "n1,n2"]
-                          args))]
-    (.directory builder (.getParentFile (io/file dir)))
+  (let [log     (io/file (.getParentFile (io/file dir)) "harness.log")
+        args    (if (= "run!" (first args))
+                  (concat ["run!" "--fifo-dir" dir] (rest args))
+                  (concat ["antithesis" "--fifo-dir" dir "--nodes" "n1,n2"] args))
+        builder (java! namespace (.getParentFile (io/file dir)) args)]
     (.redirectErrorStream builder true)
     (.redirectOutput builder log)
     (when output-dir
@@ -54,8 +82,7 @@
            (when-not (.isAlive process)
              (throw (ex-info (slurp log) {})))
            process
-           (catch Throwable t (.destroyForcibly process) (throw t))
-           (finally (.delete log))))))
+           (catch Throwable t (.destroyForcibly process) (throw t))))))
 
 (defn harness!
   "The command of this namespace."
@@ -90,7 +117,10 @@
                (select-keys options [:op-release-after :drain-timeout :on-exhausted
                                      :after-check :unknown-status :fifo-dir
                                      :nodes :concurrency :mine])))))
-    (doseq [args [["--on-exhausted" "sleep"] ["--unknown-status" "256"] ["--drain-timeout" "0"]]]
+    (doseq [args [["--on-exhausted" "sleep"] ["--unknown-status" "256"] ["--drain-timeout" "0"]
+                  ["--drain-timeout" "Infinity"] ["--op-release-after" "NaN"]
+                  ["--after-check" "lingr"] ["--checker-failed-status" "-1"]
+                  ["--check-line" "reference"] ["--test-count" "2"]]]
       (is (seq (:errors (parse args))) args))
     (is (= :replaced ((get-in (composer/antithesis-cmd {:opt-fn* (constantly :replaced)
                                                         :opt-fn  identity})
@@ -120,17 +150,123 @@
                (result (check! dir)) (result (check! dir))))
         (is (.isAlive harness)))
       (.destroy harness)
-      (is (= 143 (exit harness))))))
+      (is (= 0 (exit harness))))))
 
-(deftest shutdown-in-the-middle-test
+(defn log-of
+  "What the harness on a control directory has printed."
+  [dir]
+  (slurp (io/file (.getParentFile (io/file dir)) "harness.log")))
+
+(defn torn-down
+  "How many clients of the harness on a control directory were torn down."
+  [dir]
+  (count (str/split-lines (slurp (io/file (.getParentFile (io/file dir)) "torn-down")))))
+
+(defn forget-tear-downs!
+  "Newer Jepsens tear down before they set up."
+  [dir]
+  (io/delete-file (io/file (.getParentFile (io/file dir)) "torn-down") true))
+
+(defn signal! [signal ^Process process]
+  (is (= 0 (:exit (result (start! "/" "kill" (str "-" signal) (.pid process)))))))
+
+(defn stored
+  "The test that the harness on a control directory has stored."
+  [dir]
+  (store/test (.getCanonicalPath (io/file (.getParentFile (io/file dir))
+                                          "store" "current"))))
+
+(deftest stop-in-the-middle-test
+  (doseq [signal ["TERM" "INT"]]
+    (testing signal
+      (with-temp-dir tmp
+        (let [dir     (str tmp "/control")
+              harness (harness! dir nil)
+              done    (result (op! dir))]
+          (is (= :ok (:type (op done))))
+          (forget-tear-downs! dir)
+          (signal! signal harness)
+          (is (= 0 (exit harness)))
+          (is (= [:invoke :ok] (map :type (:history (stored dir)))))
+          (is (= :unknown (:valid? (:results (stored dir)))))
+          (is (= 2 (torn-down dir))))))))
+
+(deftest stop-with-stuck-clients-test
   (with-temp-dir tmp
     (let [dir     (str tmp "/control")
           harness (harness! dir nil "--stuck")
-          ops     (mapv (fn [_] (op! dir)) (range 4))]
-      (await! #(= 4 (count (fifos dir))))
+          ops     (mapv (fn [_] (op! dir)) (range 4))
+          started (io/file tmp "started")]
+      (await! #(and (.exists started) (= 2 (count (str/split-lines (slurp started))))))
+      (forget-tear-downs! dir)
       (.destroy harness)
       (is (= [99 99 99 99] (map (comp :exit result) ops)))
-      (is (= 143 (exit harness))))))
+      (is (= 0 (exit harness)))
+      (is (= [:invoke :invoke] (map :type (:history (stored dir)))))
+      (is (= 2 (torn-down dir))))))
+
+(deftest run-returns-test
+  (testing "inside Antithesis too; and a missing output directory is a warning"
+    (with-temp-dir tmp
+      (let [dir     (str tmp "/control")
+            harness (harness! dir (str tmp "/missing") "run!")]
+        (is (= :main (:f (op (result (op! dir))))))
+        (is (= [0 "checked: valid"] ((juxt :exit line) (result (check! dir)))))
+        (is (= 0 (exit harness)))
+        (is (re-find #"run! has returned" (log-of dir)))
+        (is (= 1 (count (re-seq #"WARN: Antithesis cannot be told .*missing" (log-of dir)))))))))
+
+(deftest end-of-the-jvm-test
+  (testing "a program that calls run! and is told to end stores its history too"
+    (with-temp-dir tmp
+      (let [dir     (str tmp "/control")
+            harness (harness! dir nil "run!")]
+        (is (= :main (:f (op (result (op! dir))))))
+        (forget-tear-downs! dir)
+        (.destroy harness)
+        (is (= 143 (exit harness)))
+        (is (= [:invoke :ok] (map :type (:history (stored dir)))))
+        (is (= 1 (torn-down dir)))))))
+
+(deftest refused-options-test
+  (with-temp-dir tmp
+    (let [harness (.start (java! "jepsen-antithesis.command-test" tmp
+                                 ["antithesis" "--fifo-dir" (str tmp "/control")
+                                  "--test-count" "2" "--unknown-status" "300"]))
+          result  (result harness)]
+      (is (= 254 (:exit result)))
+      (is (re-find #"--test-count 2.*Must be 1" (:out result)))
+      (is (re-find #"--unknown-status 300.*between 0 and 255" (:out result)))
+      (is (not (.exists (io/file tmp "control")))))))
+
+(defn analyze!
+  "Analyzes what the harness on a control directory has stored. Returns the exit
+  status and :valid? of the results."
+  [dir]
+  (let [analyze (.start (java! "jepsen-antithesis.command-test"
+                               (.getParentFile (io/file dir)) ["analyze"]))]
+    [(:exit (result analyze)) (:valid? (:results (stored dir)))]))
+
+(deftest analyze-test
+  (testing "a test that has ended"
+    (with-temp-dir tmp
+      (let [dir     (str tmp "/control")
+            harness (harness! dir nil "--broken")]
+        (is (= :main (:f (op (result (op! dir))))))
+        (is (= [1 "checked: invalid"] ((juxt :exit line) (result (check! dir)))))
+        (is (= 1 (exit harness)))
+        (testing "test options are logged"
+          (is (re-find #"(?s)Test options:.*:broken true" (log-of dir))))
+        (is (= [1 false] (analyze! dir))))))
+  (testing "a test that was stopped"
+    (with-temp-dir tmp
+      (let [dir     (str tmp "/control")
+            harness (harness! dir nil)]
+        (result (op! dir))
+        (.destroy harness)
+        (is (= 0 (exit harness)))
+        (is (= :unknown (:valid? (:results (stored dir)))))
+        (is (= [0 true] (analyze! dir)))))))
 
 (deftest bank-example-test
   (doseq [[args status] {[] 0, ["--bug"] 1}]

@@ -8,7 +8,8 @@
             [jepsen [checker :as checker]
                     [client :as client]
                     [generator :as gen]
-                    [history :as h]]
+                    [history :as h]
+                    [nemesis]]
             [jepsen-antithesis [composer :as composer]
                                [native :as native]
                                [runs :refer :all]
@@ -74,7 +75,7 @@
             (is (= 5 (setups)))
             (reset! effects [])
             (let [check (result (command! dir "check"))]
-              (is (= (str "checked: " (if verdict "valid" "invalid") "\n") (:out check)))
+              (is (= (if verdict "checked: valid" "checked: invalid") (line check)))
               (is (= (if (or verdict (= client "plain shell")) 0 1) (:exit check))))
             (is (= (concat [{:index (* 2 ops), :type :invoke, :process ops, :f :final, :value nil}]
                            (repeat 5 :teardown)
@@ -133,8 +134,9 @@
         (testing "a second check, at the same time, and a later one"
           (let [second (check! dir)]
             (deliver go true)
-            (is (= {:exit 1, :out "checked: invalid\n", :err ""}
-                   (result check) (result second) (result (check! dir))))))
+            (let [answer (result check)]
+              (is (= [1 "checked: invalid"] ((juxt :exit line) answer)))
+              (is (= answer (result second) (result (check! dir)))))))
         (testing "an op after the verdict"
           (is (= 0 (:exit (result (op! dir)))))))
       (is (= [] (fifos dir)))
@@ -385,28 +387,221 @@
       (is (true? (deref analyzed 10000 :not-analyzed)))
       (is (= [0 "checked"] (says (result (check! dir))))))))
 
+;; Generators
+
+(defn final-only
+  "A generator whose final phase is one operation."
+  [& main]
+  (gen/clients (apply gen/phases (concat main [{:f :final}]))))
+
+(deftest nil-is-final-test
+  (doseq [on-exhausted [:wait :finish]]
+    (testing on-exhausted
+      (let [asks    (atom 0)
+            answers (atom [{:f :main} nil {:f :main} {:f :main}])
+            queue   (fn [] (swap! asks inc)
+                      (ffirst (swap-vals! answers rest)))]
+        (with-run [dir run (a-test :generator    (final-only (composer/main-gen queue))
+                                   :on-exhausted on-exhausted)]
+          (is (= :main (:f (op (result (op! dir))))))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "checked"] (says (result (check! dir)))))
+          (is (= [:main :final] (fs (ended run))))
+          (is (= 2 @asks)))))))
+
+(deftest main-gens-in-sequence-test
+  (let [load (composer/main-gen [{:f :load} {:f :load}])
+        txns (composer/main-gen [{:f :txn}])
+        none (composer/main-gen nil)]
+    (doseq [[name generator fs'] [["phases" (final-only load txns) [:load :load :txn]]
+                                  ["no phases" (gen/clients [load txns]) [:load :load :txn]]
+                                  ["an empty one" (final-only none load none txns none) [:load :load :txn]]
+                                  ["the same one twice" (final-only load load) [:load :load :load :load]]
+                                  ["others between" (final-only load {:f :mid} txns) [:load :load :mid :txn]]
+                                  ["nested" (final-only (composer/main-gen load) txns) [:load :load :txn]]]
+            on-exhausted [:wait :finish]]
+      (testing (str name ", " on-exhausted)
+        (with-run [dir run (a-test :generator generator, :on-exhausted on-exhausted)]
+          (is (= fs' (mapv (fn [_] (:f (op (result (op! dir))))) fs')))
+          (is (= [0 "exhausted"] (says (result (op! dir)))))
+          (is (= [0 "checked"] (says (result (check! dir)))))
+          (is (= fs' (remove #{:final} (fs (ended run))))))))
+    (testing "the check ends all of them"
+      (with-run [dir run (a-test :generator (final-only load txns))]
+        (is (= :load (:f (op (result (op! dir))))))
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:load :final] (fs (ended run))))))
+    (testing "a command waits for the phase before to end"
+      (let [started (promise)
+            go      (promise)
+            client  (client (fn [op] (when (= :slow (:f op)) (deliver started true) @go) (ok op)))]
+        (with-run [dir run (a-test :generator (final-only (composer/main-gen [{:f :slow}]) txns)
+                                   :client client)]
+          (let [slow (op! dir)
+                _    @started
+                txn  (op! dir)]
+            (await! #(= 2 (count (fifos dir))))
+            (deliver go true)
+            (is (= :slow (:f (op (result slow)))))
+            (is (= :txn (:f (op (result txn)))))))))))
+
+(deftype Opaque [gen]
+  gen/Generator
+  (op [_ test ctx]
+    (when-let [[op gen'] (gen/op gen test ctx)]
+      [op (Opaque. gen')]))
+  (update [_ test ctx event]
+    (Opaque. (gen/update gen test ctx event))))
+
+(deftest opaque-generator-test
+  (let [load (composer/main-gen [{:f :load}])
+        txns (composer/main-gen (repeat {:f :txn}))]
+    (testing "a check before any operation"
+      (with-run [dir run (a-test :generator (Opaque. (final-only load)))]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:final] (fs (ended run))))))
+    (testing "two in sequence"
+      (with-run [dir run (a-test :generator (Opaque. (final-only load txns)))]
+        (is (= [:load :txn] (mapv (fn [_] (:f (op (result (op! dir))))) (range 2))))
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:load :txn :final] (fs (ended run))))))
+    (testing "without any, the check ends everything"
+      (with-run [dir run (a-test :generator (Opaque. (gen/clients (repeat {:f :for-ever}))))]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [] (fs (ended run))))))))
+
+(deftest asked-only-for-a-command-test
+  (let [asks (atom 0)
+        go   (promise)
+        main (fn [] {:f :main, :value (swap! asks inc)})]
+    (with-run [dir run (a-test :concurrency 1
+                               :generator (final-only (composer/main-gen main))
+                               :client (client (fn [op]
+                                                 (when (= 3 (:value op)) @go)
+                                                 (ok op))))]
+      (is (= 1 (:value (op (result (op! dir))))))
+      (is (= 2 (:value (op (result (op! dir))))))
+      (is (= 2 @asks))
+      (deliver go true)
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [1 2] (keep :value (h/invokes (:history (ended run)))))))))
+
+(deftest check-in-the-final-phase-test
+  (testing "a final phase that began without a check"
+    (let [started (promise)
+          go      (promise)
+          client  (client (fn [op] (when (= :final (:f op)) (deliver started true) @go) (ok op)))]
+      (with-run [dir run (a-test :on-exhausted :finish
+                                 :generator (final-only (composer/main-gen [{:f :main}]))
+                                 :client    client
+                                 :checker   invalid)]
+        (is (= :main (:f (op (result (op! dir))))))
+        @started
+        (is (= [0 "exhausted"] (says (result (op! dir)))))
+        (let [check (check! dir)]
+          (await! #(seq (fifos dir)))
+          (deliver go true)
+          (is (= [1 "checked: invalid"] ((juxt :exit line) (result check)))))
+        (is (= [:main :final] (fs (ended run))))))))
+
+(deftest finish-loses-no-operation-test
+  (let [values (atom (range))
+        next   (fn [] {:f :main, :value (ffirst (swap-vals! values rest))})]
+    (with-run [dir run (a-test :on-exhausted :finish
+                               :generator (final-only (composer/main-gen next)))]
+      (is (= [0 1 2 3] (mapv (fn [_] (:value (op (result (op! dir))))) (range 4))))
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [0 1 2 3] (keep :value (h/invokes (:history (ended run)))))))))
+
+(deftest pacing-takes-no-command-test
+  (let [nemesis (reify jepsen.nemesis/Nemesis
+                  (setup! [this test] this)
+                  (invoke! [this test op] op)
+                  (teardown! [this test]))]
+    (with-run [dir run (a-test :nemesis nemesis
+                               :generator
+                               (gen/phases
+                                 (composer/main-gen
+                                   (gen/any (gen/clients (repeat {:f :main}))
+                                            (gen/nemesis [(gen/log "once") (gen/sleep 1000)
+                                                          {:type :info, :f :break}])))
+                                 (gen/clients {:f :final})))]
+      (is (= (repeat 4 :main) (mapv (fn [_] (:f (op (result (op! dir))))) (range 4))))
+      (testing "nor does the check wait for a sleep"
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:main :main :main :main :final] (fs (ended run))))))))
+
+(deftest final-sleep-test
+  (testing "a sleep of the final phase is no stuck operation"
+    (with-run [dir run (a-test :drain-timeout 0.1
+                               :generator (gen/phases (composer/main-gen (gen/clients {:f :main}))
+                                                      (gen/nemesis (gen/sleep 1))
+                                                      (gen/clients {:f :final})))]
+      (let [start (System/nanoTime)]
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (<= 1e9 (- (System/nanoTime) start)))
+        (is (= [:final] (fs (ended run))))))))
+
+(deftest pending-final-generator-test
+  (testing "nothing is under way, and the generator will say no more"
+    (with-run [dir run (a-test :drain-timeout 0.3
+                               :generator (gen/clients
+                                            (gen/phases (composer/main-gen {:f :main})
+                                                        {:f :final}
+                                                        (promise))))]
+      (is (= [0 "checked"] (says (result (check! dir)))))
+      (is (= [:final] (fs (ended run)))))))
+
+;; Options and public vars
+
+(deftest refused-options-test
+  (doseq [[k v words] [[:after-check :lingr "one of :linger, :exit"]
+                       [:on-exhausted :finsh "one of :wait, :finish"]
+                       [:check-line "checked" "one of :verdict, :checked"]
+                       [:unknown-status 300 "from 0 to 255"]
+                       [:unknown-status "60" "from 0 to 255"]
+                       [:checker-failed-status -1 "from 0 to 255"]
+                       [:checker-failed-status 1.5 "from 0 to 255"]
+                       [:op-release-after 0 "positive number of seconds"]
+                       [:op-release-after ##NaN "positive number of seconds"]
+                       [:drain-timeout ##Inf "positive number of seconds"]
+                       [:drain-timeout "10" "positive number of seconds"]
+                       [:fifo-options {:sharde true} "There is no option :sharde"]
+                       [:fifo-options {:max-fds "many"} ":max-fds is \"many\""]]]
+    (testing (str k " " v)
+      (with-temp-dir tmp
+        (let [dir    (str tmp "/control")
+              set-up (atom false)
+              test   (ended (start-run! dir (a-test k v, :client (client (fn [op] (reset! set-up true) op)))))]
+          (is (instance? IllegalArgumentException test))
+          (is (str/includes? (ex-message test) (name k)))
+          (is (str/includes? (ex-message test) words))
+          (is (not (.exists (io/file dir))))
+          (is (not @set-up)))))))
+
+(deftest public-vars-test
+  (let [path (.toPath (io/file "/nowhere/op-1"))
+        op   (composer/->FifoOp "op-1" path)]
+    (is (= ["op-1" path] ((juxt :name :path) op)))
+    (is (= op (composer/map->FifoOp {:name "op-1", :path path}))))
+  (is (= {:f :a} (:gen (composer/->MainGen {:f :a}))))
+  (is (= (composer/->MainGen {:f :a}) (composer/map->MainGen {:gen {:f :a}})))
+  (is (= 1000 composer/max-pending-interval)))
+
 ;; Verdicts
 
 (defn verdict-of
-  "Runs a test with this checker; returns the check's status and words."
+  "Runs a test with this checker; returns the check's status and line."
   [checker & changes]
   (with-run [dir run (apply a-test :checker checker changes)]
     (let [result (result (check! dir))]
       (ended run)
-      [(:exit result) (:out result)])))
+      [(:exit result) (line result)])))
 
-(deftest verdicts-test
-  (is (= [0 "checked: valid\n"] (verdict-of valid)))
-  (is (= [1 "checked: invalid\n"] (verdict-of invalid)))
-  (let [unknown (checker (constantly {:valid? :unknown}))]
-    (is (= 0 (first (verdict-of unknown))))
-    (is (re-find #"^checked: unknown; .*\n$" (second (verdict-of unknown))))
-    (is (= 3 (first (verdict-of unknown :unknown-status 3)))))
-  (testing "a checker that throws"
-    (let [broken (checker (fn [_] (throw (Exception. "out of order"))))]
-      (is (= [1 "the test failed: out of order\n"] (verdict-of broken)))
-      (is (= 0 (first (verdict-of (checker/compose {:plot broken, :it valid})))))
-      (is (= 1 (first (verdict-of (checker/compose {:plot broken, :it invalid}))))))))
+(deftest check-line-test
+  (is (= [0 "checked"] (verdict-of valid :check-line :checked)))
+  (is (= [1 "checked"] (verdict-of invalid :check-line :checked))))
 
 (deftest stats-test
   (let [fails {:client (client #(assoc % :type :fail))}
@@ -458,8 +653,8 @@
     (is (instance? Throwable (ended run)))))
 
 (deftest analysis-throws-test
-  (fails-with "no analysis"
-              (a-test :checker (checker (fn [_] (throw (Error. "no analysis")))))))
+  (is (= [1 "failed: the checker failed: no analysis"]
+         (verdict-of (checker (fn [_] (throw (Error. "no analysis"))))))))
 
 ;; The parts
 

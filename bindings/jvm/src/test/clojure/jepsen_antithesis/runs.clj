@@ -51,22 +51,28 @@
          changes))
 
 (defn start-run!
-  "Runs a test on a directory, in a future of the test or what it threw."
-  [dir test]
-  (let [run (future (binding [composer/fifo-dir dir]
-                      (try (composer/run! test)
-                           (catch Throwable t t))))]
-    (await! #(or (realized? run)
-                 (.exists (clojure.java.io/file dir ".alive"))))
-    run))
+  "Runs a test on a directory, in a future of the test or what it threw. A
+  promise, if there is one, is delivered when it has ended, cancelled or not."
+  ([dir test] (start-run! dir test (promise)))
+  ([dir test over]
+   (let [run (future (binding [composer/fifo-dir dir]
+                       (try (composer/run! test)
+                            (catch Throwable t t)
+                            (finally (deliver over true)))))]
+     (await! #(or (realized? run)
+                  (.exists (clojure.java.io/file dir ".alive"))))
+     run)))
 
 (defmacro with-run
-  "Runs a test on a fresh directory while the body runs, and ends it then."
+  "Runs a test on a fresh directory while the body runs, and ends it then. Waits
+  for that: tests share a store."
   [[dir run test] & body]
   `(with-temp-dir ~dir
-     (let [~run (start-run! ~dir ~test)]
+     (let [over# (promise)
+           ~run  (start-run! ~dir ~test over#)]
        (try ~@body
-            (finally (future-cancel ~run))))))
+            (finally (future-cancel ~run)
+                     (deref over# (* 1000 patience) nil))))))
 
 (defn ended
   "Waits for a run to end. Returns the test, or what it threw."
@@ -91,6 +97,11 @@
   "The operation that a command printed, without its time."
   [result]
   (dissoc (edn/read-string (:out result)) :time))
+
+(defn line
+  "What a check printed, without where the results are."
+  [result]
+  (str/replace (:out result) #"(; see .*/results\.edn)?\n$" ""))
 
 (defn says
   "The first words of what a command printed, up to a colon, and its status."

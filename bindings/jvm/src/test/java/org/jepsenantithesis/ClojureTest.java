@@ -19,7 +19,8 @@ class ClojureTest {
 
   @TestFactory
   Stream<DynamicTest> ofTheComposer() {
-    return testsOf("jepsen-antithesis.native-test");
+    return Stream.of("jepsen-antithesis.native-test", "jepsen-antithesis.verdict-test")
+        .flatMap(ClojureTest::testsOf);
   }
 
   @TestFactory
@@ -37,6 +38,8 @@ class ClojureTest {
     return Stream.of(
             "jepsen-antithesis.main-gen-test",
             "jepsen-antithesis.composer-test",
+            "jepsen-antithesis.conformance-test",
+            "jepsen-antithesis.workloads-test",
             "jepsen-antithesis.command-test")
         .flatMap(ClojureTest::testsOf);
   }
