@@ -1,48 +1,25 @@
 //! The kernel's word on what happens in the control directory.
 
-use crate::directory::ControlDir;
+use crate::control_dir::ControlDir;
 use crate::error::Error;
-use crate::protocol::LOCK;
-use crate::sys::Fd;
+use crate::sys::{self, Fd};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
-use std::ffi::{CStr, CString, OsStr};
+use nix::errno::Errno;
+use nix::sys::inotify::{InitFlags, Inotify as RawInotify};
+use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
 /// thread that handles them.
-const PORTION_BYTES: usize = 4096;
+pub(crate) const PORTION_BYTES: usize = 4096;
 
 pub(crate) struct Watch {
     inotify: Fd<Inotify>,
     dir: WatchDescriptor,
     alive: Option<WatchDescriptor>,
-    is_certain: bool,
     buffer: Box<[u8; PORTION_BYTES]>,
-}
-
-/// Whether this kernel reports files that were opened, not those that were only looked up with
-/// O_PATH. Those it told of before Linux 6.10; and mkfifo(1) looks up what it has just made, when it
-/// is given a mode.
-fn only_real_opens_are_told(inotify: &mut Inotify, dir: &ControlDir) -> io::Result<bool> {
-    let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
-    let watch = inotify.watches().add(dir.path_by_fd().join(LOCK), mask)?;
-    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let looked_up = Fd::open(|| openat(dir.fd(), LOCK, flags, Mode::empty()))?;
-    drop(looked_up);
-    let mut buffer = [0; PORTION_BYTES];
-    let nothing_told = match inotify.read_events(&mut buffer) {
-        Ok(_) => false,
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => true,
-        Err(error) => return Err(error),
-    };
-    inotify.watches().remove(watch)?;
-    // That the watch is removed.
-    inotify.read_events(&mut buffer)?;
-    Ok(nothing_told)
 }
 
 /// One thing that happened.
@@ -50,8 +27,6 @@ fn only_real_opens_are_told(inotify: &mut Inotify, dir: &ControlDir) -> io::Resu
 pub(crate) enum Event {
     /// A name appeared, made here or moved here.
     Arrived { name: CString, by_rename: bool },
-    /// Somebody has the FIFO with this watch open for reading, or had.
-    Opened(WatchDescriptor),
     /// Events were lost: the directory must be read.
     Overflow,
     /// `.alive` changed; it may have been removed.
@@ -60,23 +35,32 @@ pub(crate) enum Event {
     Gone,
 }
 
+/// An inotify instance.
+pub(crate) fn new_inotify() -> nix::Result<Fd<Inotify>> {
+    let open = || {
+        RawInotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map(OwnedFd::from)
+    };
+    Fd::open_as(open, Inotify::from)
+}
+
 impl Watch {
     /// Starts to watch for names that appear in `dir`.
     pub(crate) fn new(dir: &ControlDir) -> Result<Watch, Error> {
-        let failed = |error| dir.error("watch", "", error);
-        let mut inotify =
-            Fd::open_as(Inotify::init, |inotify| inotify.as_raw_fd()).map_err(failed)?;
-        let is_certain = only_real_opens_are_told(&mut inotify, dir).map_err(failed)?;
+        let failed = |cause: io::Error| {
+            let advice = advice(&cause);
+            dir.error("watch", c"", cause).with_advice(advice)
+        };
+        let inotify = new_inotify().map_err(|errno| failed(errno.into()))?;
         let mask = WatchMask::CREATE
             | WatchMask::MOVED_TO
             | WatchMask::DELETE_SELF
             | WatchMask::MOVE_SELF
             | WatchMask::ONLYDIR;
-        let watch = inotify.watches().add(dir.path_by_fd(), mask);
+        // By the descriptor: the path may lead elsewhere by now.
+        let watch = inotify.watches().add(sys::path_of(dir.fd()), mask);
         Ok(Watch {
             dir: watch.map_err(failed)?,
             alive: None,
-            is_certain,
             inotify,
             buffer: Box::new([0; PORTION_BYTES]),
         })
@@ -85,49 +69,15 @@ impl Watch {
     /// Watches for the removal of `.alive`. A directory that is held open gives no event when it is
     /// removed; but it must be emptied first.
     pub(crate) fn watch_alive(&mut self, alive: &Fd) -> io::Result<()> {
-        self.alive = Some(self.add(alive.as_raw_fd(), WatchMask::ATTRIB)?);
+        let path = sys::path_of(alive.as_fd());
+        self.alive = Some(self.inotify.watches().add(path, WatchMask::ATTRIB)?);
         Ok(())
     }
 
     pub(crate) fn unwatch_alive(&mut self) {
         if let Some(alive) = self.alive.take() {
-            self.unwatch(alive);
+            let _ = self.inotify.watches().remove(alive);
         }
-    }
-
-    /// Watches for a script that closes this FIFO. What was open for writing as well is not told.
-    /// Fails where the FIFO is watched already.
-    pub(crate) fn watch_close(
-        &mut self,
-        dir: &ControlDir,
-        fifo: &CStr,
-    ) -> io::Result<WatchDescriptor> {
-        let path = dir.path_by_fd().join(OsStr::from_bytes(fifo.to_bytes()));
-        let mask = WatchMask::CLOSE_NOWRITE | WatchMask::DONT_FOLLOW | WatchMask::MASK_CREATE;
-        self.inotify.watches().add(path, mask)
-    }
-
-    /// Watches also for a script that opens the FIFO of this descriptor.
-    pub(crate) fn watch_open(&mut self, fifo: &Fd) -> io::Result<WatchDescriptor> {
-        // Added, lest a close in between goes untold.
-        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE | WatchMask::MASK_ADD;
-        self.add(fifo.as_raw_fd(), mask)
-    }
-
-    /// Whether [`Event::Opened`] tells for certain that a script had the FIFO open. If not, it was
-    /// perhaps mkfifo(1).
-    pub(crate) fn is_certain(&self) -> bool {
-        self.is_certain
-    }
-
-    fn add(&mut self, fd: RawFd, mask: WatchMask) -> io::Result<WatchDescriptor> {
-        self.inotify
-            .watches()
-            .add(format!("/proc/self/fd/{fd}"), mask)
-    }
-
-    pub(crate) fn unwatch(&mut self, watch: WatchDescriptor) {
-        let _ = self.inotify.watches().remove(watch);
     }
 
     /// A second descriptor of the same watch, to wait on while another thread may be reading.
@@ -162,13 +112,27 @@ impl Watch {
                 } else {
                     seen.push(Event::Gone);
                 }
-            } else if event
-                .mask
-                .intersects(EventMask::OPEN | EventMask::CLOSE_NOWRITE)
-            {
-                seen.push(Event::Opened(event.wd));
             }
         }
         Ok(Some(seen))
+    }
+}
+
+/// What to do when the kernel gives no watch.
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::EMFILE) => {
+            "this user has no inotify instance left (or this process no descriptor): raise \
+             fs.inotify.max_user_instances with sysctl, or ulimit -n"
+        }
+        Some(Errno::ENOSPC) => {
+            "this user has no inotify watch left: raise fs.inotify.max_user_watches with sysctl"
+        }
+        Some(Errno::ENOENT) => "/proc is not mounted, which is needed: mount it",
+        Some(Errno::EPERM | Errno::ENOSYS) => {
+            "a seccomp filter or the kernel refuses inotify: allow inotify_init1 and \
+             inotify_add_watch"
+        }
+        _ => "",
     }
 }

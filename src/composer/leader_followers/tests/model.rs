@@ -4,7 +4,7 @@ use super::super::{Desk, Kernel, LeaderFollowers, Next, Work};
 use super::time::Instant;
 use crate::error::{Error, ErrorKind};
 use crate::protocol::Kind;
-use crate::state::FifoOp;
+use crate::op::FifoOp;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread::{self, JoinHandle};
 use std::collections::VecDeque;

@@ -1,163 +1,38 @@
 //! The system calls that no dependency offers in the form needed here, and all descriptors' owner.
-//! The core's `unsafe` is in this file and in `ffi/`.
+//! The core's `unsafe` is in this directory and in `ffi/`.
+
+mod fd;
+mod fork;
+
+pub(crate) use fd::{Fd, close_on_fork, has_own_table, take_own_table};
+pub(crate) use fork::{generation, is_generation};
 
 use nix::errno::Errno;
-use std::cell::RefCell;
+use nix::fcntl::OFlag;
+use nix::sys::epoll::{Epoll, EpollCreateFlags};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::stat::Mode;
+use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::ffi::CStr;
 use std::io;
 use std::mem::MaybeUninit;
-use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-
-/// The library's descriptors that are open in this process, as a bitmap.
-struct OpenFds(Vec<u64>);
-
-static OPEN: Mutex<OpenFds> = Mutex::new(OpenFds(Vec::new()));
-
-impl OpenFds {
-    fn lock() -> MutexGuard<'static, OpenFds> {
-        OPEN.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn insert(&mut self, fd: RawFd) {
-        let (word, bit) = Self::place(fd);
-        if word >= self.0.len() {
-            self.0.resize(word + 1, 0);
-        }
-        self.0[word] |= bit;
-    }
-
-    fn remove(&mut self, fd: RawFd) {
-        let (word, bit) = Self::place(fd);
-        self.0[word] &= !bit;
-    }
-
-    fn close_all(&mut self) {
-        for (index, word) in self.0.iter_mut().enumerate() {
-            while *word != 0 {
-                let bit = word.trailing_zeros();
-                *word &= *word - 1;
-                let fd = index as RawFd * 64 + bit as RawFd;
-                // SAFETY: the bitmap holds exactly the descriptors this library has open, and the
-                // lock held here is taken around every open and close of one. In the forked child
-                // no other thread exists, and whoever owned the number never runs again.
-                unsafe { libc::close(fd) };
-            }
-        }
-    }
-
-    fn place(fd: RawFd) -> (usize, u64) {
-        (fd as usize / 64, 1 << (fd as usize % 64))
-    }
-}
-
-/// A descriptor of the library, inside whatever type wraps it. A forked child closes every one of
-/// them at once: a copy of a write end there would keep scripts waiting, and a copy of the lock the
-/// next harness.
-#[derive(Debug)]
-pub(crate) struct Fd<T = OwnedFd> {
-    raw: RawFd,
-    inner: Option<T>,
-}
-
-impl Fd {
-    /// Opens a descriptor by `open`, so that no fork falls between its opening and its recording.
-    pub(crate) fn open<E>(open: impl FnOnce() -> Result<OwnedFd, E>) -> Result<Fd, E> {
-        Fd::open_as(open, AsRawFd::as_raw_fd)
-    }
-}
-
-impl<T> Fd<T> {
-    /// Like [`Fd::open`], for a type that wraps the descriptor `raw` tells.
-    pub(crate) fn open_as<E>(
-        open: impl FnOnce() -> Result<T, E>,
-        raw: impl FnOnce(&T) -> RawFd,
-    ) -> Result<Fd<T>, E> {
-        let mut open_fds = OpenFds::lock();
-        let inner = open()?;
-        let raw = raw(&inner);
-        open_fds.insert(raw);
-        Ok(Fd {
-            raw,
-            inner: Some(inner),
-        })
-    }
-}
-
-impl<T> Deref for Fd<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        self.inner.as_ref().expect("taken only by drop")
-    }
-}
-
-impl<T> DerefMut for Fd<T> {
-    fn deref_mut(&mut self) -> &mut T {
-        self.inner.as_mut().expect("taken only by drop")
-    }
-}
-
-impl<T> Drop for Fd<T> {
-    fn drop(&mut self) {
-        let mut open_fds = OpenFds::lock();
-        open_fds.remove(self.raw);
-        drop(self.inner.take());
-    }
-}
-
-thread_local! {
-    /// The lock on [`OPEN`] while this thread forks.
-    static FORKING: RefCell<Option<MutexGuard<'static, OpenFds>>> = const { RefCell::new(None) };
-}
-
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// How many forks lie between this process and the one that first opened a composer. Costs no
-/// system call.
-pub(crate) fn forks() -> u32 {
-    FORKS.load(Ordering::Relaxed)
-}
-
-/// Makes every later fork close the library's descriptors in the child.
-pub(crate) fn close_on_fork() {
-    extern "C" fn prepare() {
-        let guard = OpenFds::lock();
-        let _ = FORKING.try_with(|held| held.replace(Some(guard)));
-    }
-    extern "C" fn parent() {
-        let _ = FORKING.try_with(|held| held.replace(None));
-    }
-    extern "C" fn child() {
-        FORKS.fetch_add(1, Ordering::Relaxed);
-        let _ = FORKING.try_with(|held| {
-            if let Some(mut open_fds) = held.replace(None) {
-                open_fds.close_all();
-            }
-        });
-    }
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the three handlers stay mapped for the life of the process (the shared library is
-        // linked with -z nodelete), do not unwind, and call nothing but close(2) in the child.
-        unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    });
-}
 
 /// What stat says of a file, as far as this library asks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stat {
     pub(crate) file: FileId,
     pub(crate) mode: u32,
+    pub(crate) links: u64,
+    pub(crate) owner: u32,
     /// Time of the last change of the inode, in nanoseconds since the epoch.
     pub(crate) ctime_ns: i128,
 }
 
 /// One file of one file system, told from another that took the same inode number later by its time
-/// of birth, where the file system has one.
+/// of birth, where the file system has one and the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct FileId {
     inode: u64,
@@ -178,21 +53,49 @@ impl Stat {
     }
 }
 
-/// statx(2) of `name` in `dir`, without following a symbolic link.
+/// What `name` in `dir` is, without following a symbolic link.
 pub(crate) fn stat_at(dir: BorrowedFd<'_>, name: &CStr) -> nix::Result<Stat> {
-    statx(dir, name, libc::AT_SYMLINK_NOFOLLOW)
+    stat(dir, name, libc::AT_SYMLINK_NOFOLLOW)
 }
 
-/// statx(2) of an open file.
-fn stat_of(fd: BorrowedFd<'_>) -> nix::Result<Stat> {
-    statx(fd, c"", libc::AT_EMPTY_PATH)
+/// What an open file is.
+pub(crate) fn stat_of(fd: BorrowedFd<'_>) -> nix::Result<Stat> {
+    stat(fd, c"", libc::AT_EMPTY_PATH)
+}
+
+fn stat(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<Stat> {
+    /// Some seccomp filters refuse statx(2), which is younger than they are. It is tried once, so that
+    /// a file's id is the same whenever it is asked for.
+    static HAS_STATX: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    let has_statx = *HAS_STATX.get_or_init(|| {
+        !matches!(
+            statx(dir, name, flags),
+            Err(Errno::ENOSYS | Errno::EPERM | Errno::EOPNOTSUPP)
+        )
+    });
+    if has_statx {
+        return statx(dir, name, flags);
+    }
+    let stat = nix::sys::stat::fstatat(dir, name, nix::fcntl::AtFlags::from_bits_retain(flags))?;
+    Ok(Stat {
+        file: FileId {
+            inode: stat.st_ino,
+            born_ns: 0,
+        },
+        mode: stat.st_mode,
+        links: stat.st_nlink as u64,
+        owner: stat.st_uid,
+        ctime_ns: i128::from(stat.st_ctime) * 1_000_000_000 + i128::from(stat.st_ctime_nsec),
+    })
 }
 
 fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<Stat> {
     let mut buf = MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: `name` is NUL-terminated, `buf` is a whole statx, and both outlive the call.
+    // SAFETY: `name` is NUL-terminated, `buf` is a whole statx, and both outlive the call. Not through
+    // the C library: older ones have no such function.
     let result = unsafe {
-        libc::statx(
+        libc::syscall(
+            libc::SYS_statx,
             dir.as_raw_fd(),
             name.as_ptr(),
             flags,
@@ -212,33 +115,68 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<St
             born_ns: ns(buf.stx_btime),
         },
         mode: buf.stx_mode.into(),
+        links: buf.stx_nlink.into(),
+        owner: buf.stx_uid,
         ctime_ns: ns(buf.stx_ctime),
     })
 }
 
-/// Whether an open file still has a name somewhere.
-pub(crate) fn is_linked(fd: BorrowedFd<'_>) -> bool {
-    nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_nlink > 0)
-}
-
-/// Opens one end of the FIFO `name` in `dir` without blocking. `None` when the name stands for
-/// another file than `file`, or for none.
-pub(crate) fn open_fifo(
+/// Opens `name` in `dir`. Never blocks, follows no link, takes no terminal. EINTR (from a FUSE file
+/// system) is not told.
+pub(crate) fn open_at(
     dir: BorrowedFd<'_>,
     name: &CStr,
-    file: FileId,
-    access: nix::fcntl::OFlag,
-) -> nix::Result<Option<Fd>> {
-    use nix::fcntl::OFlag;
-    let flags = access | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
-    let mode = nix::sys::stat::Mode::empty();
-    let fd = match Fd::open(|| nix::fcntl::openat(dir, name, flags, mode)) {
-        Ok(fd) => fd,
-        Err(Errno::ENOENT | Errno::ELOOP) => return Ok(None),
-        Err(errno) => return Err(errno),
-    };
-    let stat = stat_of(fd.as_fd())?;
-    Ok((stat.is_fifo() && stat.file == file).then_some(fd))
+    flags: OFlag,
+    mode: Mode,
+) -> nix::Result<Fd> {
+    let flags = flags
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_CLOEXEC
+        | OFlag::O_NOCTTY;
+    loop {
+        match Fd::open(|| nix::fcntl::openat(dir, name, flags, mode)) {
+            Err(Errno::EINTR) => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// A second, independent open of an open file, whatever became of its name.
+pub(crate) fn reopen(fd: BorrowedFd<'_>, flags: OFlag) -> nix::Result<Fd> {
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
+    let path = path_of(fd);
+    loop {
+        match Fd::open(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())) {
+            Err(Errno::EINTR) => {}
+            opened => return opened,
+        }
+    }
+}
+
+/// A path to an open file. For the calling thread, whose table of descriptors may be its own.
+pub(crate) fn path_of(fd: BorrowedFd<'_>) -> String {
+    format!("/proc/thread-self/fd/{}", fd.as_raw_fd())
+}
+
+pub(crate) fn new_epoll() -> nix::Result<Fd<Epoll>> {
+    let open = || Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map(|epoll| epoll.0);
+    Fd::open_as(open, Epoll)
+}
+
+pub(crate) fn new_eventfd() -> nix::Result<Fd<EventFd>> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let open = || EventFd::from_flags(flags).map(OwnedFd::from);
+    // SAFETY: the descriptor came from an EventFd.
+    Fd::open_as(open, |fd| unsafe { EventFd::from_owned_fd(fd) })
+}
+
+/// A timer of `CLOCK_MONOTONIC`.
+pub(crate) fn new_timer() -> nix::Result<Fd<TimerFd>> {
+    let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+    let open = || TimerFd::new(ClockId::CLOCK_MONOTONIC, flags).map(OwnedFd::from);
+    // SAFETY: the descriptor came from a TimerFd.
+    Fd::open_as(open, |fd| unsafe { TimerFd::from_owned_fd(fd) })
 }
 
 /// Whether nobody has the FIFO of this write end open for reading.
@@ -263,7 +201,20 @@ pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Res
             iov_len: data.len(),
         };
         // SAFETY: `part` describes `data`, which outlives the call and is only read.
-        let written = unsafe { libc::pwritev2(fd.as_raw_fd(), &part, 1, -1, RWF_NOSIGNAL) };
+        // The position of -1 is passed in two halves. Not through the C library: older ones have no such
+        // function.
+        let written = unsafe {
+            let minus_one: libc::c_long = -1;
+            libc::syscall(
+                libc::SYS_pwritev2,
+                fd.as_raw_fd(),
+                &raw const part,
+                1_usize,
+                minus_one,
+                minus_one,
+                RWF_NOSIGNAL,
+            )
+        };
         match Errno::result(written) {
             Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 IS_KNOWN.store(false, Ordering::Relaxed);
@@ -314,18 +265,11 @@ fn write_with_sigpipe_blocked(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Result<us
     }
 }
 
-/// How a file is locked.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Lock {
-    Shared = libc::LOCK_SH as isize,
-    Exclusive = libc::LOCK_EX as isize,
-}
-
-/// Locks a file until the descriptor and all its copies are closed. `false` when another open of it
-/// is locked.
-pub(crate) fn try_lock(fd: BorrowedFd<'_>, lock: Lock) -> nix::Result<bool> {
+/// Locks a file until it is unlocked, or every copy of the descriptor is closed. `false` when another
+/// open of it is locked.
+pub(crate) fn try_lock(fd: BorrowedFd<'_>) -> nix::Result<bool> {
     // SAFETY: flock has no memory arguments.
-    let locked = unsafe { libc::flock(fd.as_raw_fd(), lock as libc::c_int | libc::LOCK_NB) };
+    let locked = unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
     match Errno::result(locked) {
         Ok(_) => Ok(true),
         Err(Errno::EWOULDBLOCK) => Ok(false),
@@ -337,6 +281,14 @@ pub(crate) fn try_lock(fd: BorrowedFd<'_>, lock: Lock) -> nix::Result<bool> {
 pub(crate) fn unlock(fd: BorrowedFd<'_>) {
     // SAFETY: flock has no memory arguments.
     unsafe { libc::flock(fd.as_raw_fd(), libc::LOCK_UN) };
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+pub(crate) fn monotonic_ns() -> i64 {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .map(|now| now.tv_sec() * 1_000_000_000 + now.tv_nsec())
+        .unwrap_or_default()
 }
 
 /// Starts a thread in which every signal is blocked, so that the host's handlers never run there.
