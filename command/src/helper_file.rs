@@ -3,7 +3,7 @@
 
 use crate::failure::{EXIT_IO, Failed, Failure};
 use crate::options::{Options, seconds, status};
-use jepsen_antithesis::protocol::Kind;
+use crate::protocol::Kind;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::{Errno, read};
 use std::ffi::{CStr, CString, OsStr};

@@ -1,4 +1,4 @@
-use jepsen_antithesis::protocol::EXIT_USAGE;
+use crate::protocol::EXIT_USAGE;
 use rustix::io::Errno;
 use std::fmt::Display;
 

@@ -6,7 +6,7 @@ use crate::early::UnderWay;
 use crate::failure::{EXIT_IO, Failed, Failure};
 use crate::harness::{Harness, Request, Step};
 use crate::options::Options;
-use jepsen_antithesis::protocol::Kind;
+use crate::protocol::Kind;
 use std::ffi::OsStr;
 use std::fmt::Display;
 use std::os::unix::ffi::OsStrExt;

@@ -3,7 +3,7 @@
 use crate::answer::{Answer, Drained};
 use crate::failure::Failed;
 use crate::name::Name;
-use jepsen_antithesis::protocol::{Kind, marked_status, result_name};
+use crate::protocol::{Kind, marked_status, result_name};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, RenameFlags};

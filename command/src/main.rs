@@ -25,6 +25,9 @@ mod helper_file;
 mod install;
 mod name;
 mod options;
+// What the core and the command agree on, in one file: a link to ../../src/protocol.rs.
+#[allow(dead_code)]
+mod protocol;
 mod setup_complete;
 mod sys;
 

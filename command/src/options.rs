@@ -1,7 +1,7 @@
 //! What `op` and `check` can be told.
 
+use crate::protocol::EXIT_LOST;
 use crate::sys::Process;
-use jepsen_antithesis::protocol::EXIT_LOST;
 use std::ffi::CStr;
 use std::str::from_utf8;
 use std::time::Duration;
@@ -60,7 +60,7 @@ pub fn seconds(value: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jepsen_antithesis::protocol;
+    use crate::protocol;
 
     #[test]
     fn defaults_are_the_protocols() {

@@ -1,6 +1,6 @@
 //! Names for FIFOs.
 
-use jepsen_antithesis::protocol::Kind;
+use crate::protocol::Kind;
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::ffi::CStr;
 
@@ -75,7 +75,7 @@ impl Name {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jepsen_antithesis::protocol::NEW;
+    use crate::protocol::NEW;
 
     #[test]
     fn names_read_pid_and_number() {

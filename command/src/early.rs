@@ -9,8 +9,8 @@ use crate::answer::{Answer, HEAD_LEN};
 use crate::harness::{Harness, Request, Step};
 use crate::helper_file::{self, Text};
 use crate::options::Options;
+use crate::protocol::Kind;
 use crate::sys::Process;
-use jepsen_antithesis::protocol::Kind;
 
 /// Memory for [`run`]: zero, so that only the pages that are used cost anything.
 pub struct Scratch {
