@@ -1,13 +1,12 @@
 //! `helper_jepsen.conf`, beside the commands of a test template: what they were installed with.
 //! Antithesis ignores files whose names begin with `helper_`.
 
-use crate::failure::{EXIT_IO, Failed, Failure};
+use crate::failure::Failure;
 use crate::options::{Options, seconds, status};
 use crate::protocol::Kind;
-use rustix::fs::{Mode, OFlags, open};
-use rustix::io::{Errno, read};
-use std::ffi::{CStr, CString, OsStr};
-use std::fmt::Write;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -17,156 +16,118 @@ pub const HELPER_FILE: &str = "helper_jepsen.conf";
 /// Longest helper file, in bytes.
 const MAX_LEN: usize = 4096;
 
-/// Room for a helper file, and a byte more to see that it is too long.
-pub type Text = [u8; MAX_LEN + 1];
-pub const NO_TEXT: Text = [0; MAX_LEN + 1];
-
-/// Reads the helper file beside the command that was called as `called`; `None` when there is none.
-pub fn load_beside<'a>(called: &CStr, text: &'a mut Text) -> Result<Option<&'a mut [u8]>, Failed> {
-    let called = called.to_bytes();
-    let Some(slash) = called.iter().rposition(|byte| *byte == b'/') else {
-        // It was found through PATH, or by someone who calls it what he likes.
-        return Ok(None);
-    };
-    // The path is made where the text will be.
-    let path = called[..=slash]
-        .iter()
-        .chain(HELPER_FILE.as_bytes())
-        .chain(&[0]);
-    for (len, byte) in path.enumerate() {
-        let Some(place) = text.get_mut(len) else {
-            return Err(Failed::to("read the helper file")(Errno::NAMETOOLONG));
-        };
-        // Opaque, or else the compiler recognises memcpy in this loop (see `early`).
-        *place = std::hint::black_box(*byte);
+/// Applies the helper file beside the command that was called as `called`, or else beside the
+/// program itself, of which `called` may be a symbolic link. Without one, `options` stay.
+pub fn load(called: &OsStr, options: &mut Options) -> Result<(), Failure> {
+    let called = Path::new(called).parent();
+    // A name without a slash was found through PATH, or the caller made it up.
+    if let Some(beside) = called.filter(|beside| !beside.as_os_str().is_empty())
+        && load_from(beside, options)?
+    {
+        return Ok(());
     }
-    let path = CStr::from_bytes_until_nul(text).unwrap_or_default();
-    let file = match open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()) {
-        Ok(file) => file,
-        Err(Errno::NOENT) => return Ok(None),
-        Err(errno) => return Err(Failed::to("open the helper file")(errno)),
-    };
-    match read(&file, &mut text[..]) {
-        Ok(len) if len <= MAX_LEN => Ok(text.get_mut(..len)),
-        Ok(_) => Err(Failed::to("read the helper file")(Errno::FBIG)),
-        Err(errno) => Err(Failed::to("read the helper file")(errno)),
-    }
-}
-
-/// As [`load_beside`], or else beside the program itself, of which `called` may be a symbolic link.
-/// Applies it to `options`.
-pub fn load<'a>(
-    called: &CStr,
-    kind: Kind,
-    text: &'a mut Text,
-    options: &mut Options<'a>,
-) -> Result<(), Failure> {
     let program = std::env::current_exe().unwrap_or_default();
-    let program = CString::new(program.into_os_string().into_encoded_bytes()).unwrap_or_default();
-    for beside in [called, &program] {
-        let directory = Path::new(OsStr::from_bytes(beside.to_bytes())).parent();
-        let path = directory.unwrap_or(Path::new("")).join(HELPER_FILE);
-        // A copy: the borrow checker does not see that the first text is not there.
-        let mut found = NO_TEXT;
-        let len = match load_beside(beside, &mut found) {
-            Ok(Some(found)) => found.len(),
-            Ok(None) => continue,
-            Err(failed) => {
-                let message = format_args!("{}: {failed}", path.display());
-                return Err(Failure::new(EXIT_IO, message));
-            }
-        };
-        *text = found;
-        return apply(&mut text[..len], kind, options).map_err(|line| {
-            Failure::usage(format_args!(
-                "{}: cannot understand \"{}\"; run jepsen-composer install again",
-                path.display(),
-                line.escape_ascii()
-            ))
-        });
+    if let Some(beside) = program.parent() {
+        load_from(beside, options)?;
     }
     Ok(())
+}
+
+/// `false` when there is none in this directory.
+fn load_from(directory: &Path, options: &mut Options) -> Result<bool, Failure> {
+    let path = directory.join(HELPER_FILE);
+    let text = match read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) => {
+            let message = format!("no result: cannot read {}: {error}", path.display());
+            return Err(Failure::new(options.lost, message));
+        }
+    };
+    let not_understood = |what: &[u8]| {
+        Failure::usage(format_args!(
+            "{}: cannot understand \"{}\"; run jepsen-composer install again",
+            path.display(),
+            what.escape_ascii()
+        ))
+    };
+    if text.len() > MAX_LEN {
+        return Err(not_understood(b"more than 4096 bytes"));
+    }
+    apply(&text, options).map_err(not_understood)?;
+    Ok(true)
+}
+
+/// All of a helper file, or a byte more than one may have.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(MAX_LEN + 1);
+    let file = File::open(path)?;
+    file.take(MAX_LEN as u64 + 1).read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Applies the file's lines (`key=value`, or a comment) to `options`. The error is the line that
 /// cannot be understood.
-pub fn apply<'a>(
-    text: &'a mut [u8],
-    kind: Kind,
-    options: &mut Options<'a>,
-) -> Result<(), &'a [u8]> {
-    for line in text.split_inclusive_mut(|byte| *byte == b'\n') {
-        // The directory is for system calls: every line ends in NUL.
-        match line.last_mut() {
-            Some(end) if *end == b'\n' => *end = 0,
-            _ => return Err(line),
+pub fn apply<'a>(text: &'a [u8], options: &mut Options) -> Result<(), &'a [u8]> {
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        // A last line that was cut off is not used.
+        let line = line.strip_suffix(b"\n").ok_or(line)?;
+        if line.is_empty() || line.starts_with(b"#") {
+            continue;
         }
-        let Ok(line) = CStr::from_bytes_until_nul(line) else {
-            return Err(b"");
-        };
-        let bytes = line.to_bytes();
-        let understood = match (bytes, kind) {
-            ([], _) | ([b'#', ..], _) => true,
-            ([b'd', b'i', b'r', b'=', _, ..], _) => {
-                let dir = CStr::from_bytes_with_nul(&line.to_bytes_with_nul()[4..]);
-                dir.map(|dir| options.dir = dir).is_ok()
+        let equals = line.iter().position(|byte| *byte == b'=').ok_or(line)?;
+        let (key, value) = (&line[..equals], &line[equals + 1..]);
+        match key {
+            b"dir" if !value.is_empty() && !value.contains(&0) => {
+                options.dir = OsStr::from_bytes(value).into();
             }
-            ([b'w', b'a', b'i', b't', b'=', value @ ..], _) => {
-                seconds(value).map(|wait| options.wait = wait).is_some()
-            }
-            ([b'o', b'p', b'_', b'l', b'o', b's', b't', b'=', value @ ..], _) => {
-                let lost = status(value);
-                if let (Some(lost), Kind::Op) = (lost, kind) {
-                    options.lost = lost;
+            b"wait" => options.wait = seconds(value).ok_or(line)?,
+            b"op_lost" | b"check_lost" | b"op_timeout" | b"check_timeout" => {
+                let mine = match options.kind {
+                    Kind::Op => key.starts_with(b"op_"),
+                    Kind::Check => key.starts_with(b"check_"),
+                };
+                if key.ends_with(b"_lost") {
+                    let lost = status(value).ok_or(line)?;
+                    options.lost = if mine { lost } else { options.lost };
+                } else {
+                    let timeout = seconds(value).ok_or(line)?;
+                    options.timeout = if mine { timeout } else { options.timeout };
                 }
-                lost.is_some()
             }
-            (
-                [
-                    b'c',
-                    b'h',
-                    b'e',
-                    b'c',
-                    b'k',
-                    b'_',
-                    b'l',
-                    b'o',
-                    b's',
-                    b't',
-                    b'=',
-                    value @ ..,
-                ],
-                _,
-            ) => {
-                let lost = status(value);
-                if let (Some(lost), Kind::Check) = (lost, kind) {
-                    options.lost = lost;
-                }
-                lost.is_some()
-            }
-            _ => false,
-        };
-        if !understood {
-            return Err(bytes);
+            _ => return Err(line),
         }
     }
     Ok(())
 }
 
-/// The file for these options; `None` when it would be too long, or `dir` cannot be written in it.
-pub fn compose(dir: &Path, op_lost: u8, check_lost: u8, wait: Duration) -> Option<Vec<u8>> {
-    let dir = dir.as_os_str().as_bytes();
+/// What the commands of a template are told.
+pub struct Told<'a> {
+    pub dir: &'a Path,
+    pub op_lost: u8,
+    pub check_lost: u8,
+    pub wait: Duration,
+    pub op_timeout: Duration,
+    pub check_timeout: Duration,
+}
+
+/// The file for these; `None` when it would be too long, or `dir` cannot be written in it.
+pub fn compose(told: &Told) -> Option<Vec<u8>> {
+    let dir = told.dir.as_os_str().as_bytes();
     if dir.contains(&b'\n') {
         return None;
     }
     let mut text =
         b"# Written by jepsen-composer install, read by the commands beside it.\ndir=".to_vec();
     text.extend_from_slice(dir);
-    let mut rest = String::new();
-    let (seconds, millis) = (wait.as_secs(), wait.subsec_millis());
-    let _ = write!(
-        rest,
-        "\nop_lost={op_lost}\ncheck_lost={check_lost}\nwait={seconds}.{millis:03}\n"
+    let decimal = |time: Duration| format!("{}.{:03}", time.as_secs(), time.subsec_millis());
+    let rest = format!(
+        "\nop_lost={}\ncheck_lost={}\nwait={}\nop_timeout={}\ncheck_timeout={}\n",
+        told.op_lost,
+        told.check_lost,
+        decimal(told.wait),
+        decimal(told.op_timeout),
+        decimal(told.check_timeout),
     );
     text.extend_from_slice(rest.as_bytes());
     (text.len() <= MAX_LEN).then_some(text)
@@ -176,25 +137,41 @@ pub fn compose(dir: &Path, op_lost: u8, check_lost: u8, wait: Duration) -> Optio
 mod tests {
     use super::*;
 
-    const WAIT: Duration = Duration::from_millis(2500);
+    fn told(dir: &Path) -> Told<'_> {
+        Told {
+            dir,
+            op_lost: 3,
+            check_lost: 4,
+            wait: Duration::from_millis(2500),
+            op_timeout: Duration::from_millis(7250),
+            check_timeout: Duration::from_secs(40),
+        }
+    }
 
     #[test]
     fn what_install_writes_is_read_back() {
         let dir = b"/a b/=#\xff";
         let path = Path::new(OsStr::from_bytes(dir));
-        for (kind, lost) in [(Kind::Op, 0), (Kind::Check, 75)] {
-            let mut text = compose(path, 0, 75, WAIT).expect("fits");
-            let mut options = Options::DEFAULT;
-            apply(&mut text, kind, &mut options).expect("understood");
-            assert_eq!(options.dir.to_bytes(), dir);
-            assert_eq!((options.lost, options.wait), (lost, WAIT));
+        for (kind, lost, timeout) in [(Kind::Op, 3, 7250), (Kind::Check, 4, 40_000)] {
+            let text = compose(&told(path)).expect("fits");
+            let mut options = Options::new(kind, true);
+            apply(&text, &mut options).expect("understood");
+            let expected = Options {
+                kind,
+                dir: path.into(),
+                lost,
+                wait: Duration::from_millis(2500),
+                timeout: Duration::from_millis(timeout),
+                installed: true,
+            };
+            assert_eq!(options, expected);
         }
     }
 
     #[test]
     fn a_directory_that_does_not_fit_is_refused() {
-        assert!(compose(Path::new("/a\nb"), 0, 75, WAIT).is_none());
-        assert!(compose(Path::new(&"x".repeat(MAX_LEN)), 0, 75, WAIT).is_none());
+        assert!(compose(&told(Path::new("/a\nb"))).is_none());
+        assert!(compose(&told(Path::new(&"x".repeat(MAX_LEN)))).is_none());
     }
 
     #[test]
@@ -203,21 +180,19 @@ mod tests {
             "color=red",
             "op_lost=256",
             "check_lost=",
+            "op_timeout=-1",
             "wait=soon",
             "dir=",
             "dir",
         ] {
-            let mut text = format!("# comment\n\n{line}\n").into_bytes();
-            let mut options = Options::DEFAULT;
-            let error = apply(&mut text, Kind::Op, &mut options).expect_err(line);
+            let text = format!("# comment\n\n{line}\n").into_bytes();
+            let error = apply(&text, &mut Options::new(Kind::Op, true)).expect_err(line);
             assert_eq!(error, line.as_bytes());
         }
     }
 
     #[test]
     fn a_last_line_that_was_cut_off_is_not_used() {
-        let mut text = b"dir=/run/jep".to_vec();
-        let mut options = Options::DEFAULT;
-        assert!(apply(&mut text, Kind::Op, &mut options).is_err());
+        assert!(apply(b"dir=/run/jep", &mut Options::new(Kind::Op, true)).is_err());
     }
 }

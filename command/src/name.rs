@@ -1,17 +1,13 @@
 //! Names for FIFOs.
 
-use crate::protocol::Kind;
+use crate::protocol::{Kind, NEW};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::ffi::CStr;
-
-/// `.new/`, where a FIFO is made.
-const STAGING: &[u8; 5] = b".new/";
+use std::time::SystemTime;
 
 /// The name of one FIFO, while it is made (in `.new/`) and when it is published.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Name {
-    /// `.new/op-<id>`, and NULs.
-    staged: [u8; 48],
+    staged: String,
 }
 
 impl Name {
@@ -19,63 +15,40 @@ impl Name {
     /// commands in several pid namespaces. Whoever finds the name taken makes another `attempt`.
     pub fn new(kind: Kind, attempt: u64) -> Name {
         let mut random = [0; 8];
-        // Without it (early at boot) the pid and the attempts must do.
-        let _ = getrandom(&mut random, GetRandomFlags::NONBLOCK);
-        let random = u64::from_ne_bytes(random).wrapping_add(attempt);
-        let pid = rustix::process::getpid()
-            .as_raw_nonzero()
-            .get()
-            .unsigned_abs();
-        Name::of(kind, pid, random)
+        let random = match getrandom(&mut random, GetRandomFlags::NONBLOCK) {
+            Ok(8) => u64::from_ne_bytes(random),
+            // Early at boot, or where a filter refuses it.
+            _ => SystemTime::UNIX_EPOCH
+                .elapsed()
+                .map_or(0, |since| since.as_nanos() as u64),
+        };
+        Name::of(kind, std::process::id(), random.wrapping_add(attempt))
     }
 
     fn of(kind: Kind, pid: u32, random: u64) -> Name {
-        let mut name = Name { staged: [0; 48] };
-        let mut len = 0;
-        let mut put = |byte| {
-            name.staged[len] = byte;
-            len += 1;
+        let kind = match kind {
+            Kind::Op => "op",
+            Kind::Check => "check",
         };
-        STAGING.iter().for_each(|byte| put(*byte));
-        match kind {
-            Kind::Op => b"op-".iter().for_each(|byte| put(*byte)),
-            Kind::Check => b"check-".iter().for_each(|byte| put(*byte)),
+        Name {
+            staged: format!("{NEW}/{kind}-{pid}-{random:016x}"),
         }
-        let mut power = 1_000_000_000;
-        while power > 1 && pid / power == 0 {
-            power /= 10;
-        }
-        while power > 0 {
-            put(b'0' + (pid / power % 10) as u8);
-            power /= 10;
-        }
-        put(b'-');
-        for shift in (0..16).rev() {
-            let digit = (random >> (4 * shift)) as u8 & 0xf;
-            put(if digit < 10 {
-                b'0' + digit
-            } else {
-                b'a' - 10 + digit
-            });
-        }
-        name
     }
 
     /// Where the FIFO is made.
-    pub fn staged(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.staged).unwrap_or_default()
+    pub fn staged(&self) -> &str {
+        &self.staged
     }
 
     /// Where the harness looks for it.
-    pub fn published(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.staged[STAGING.len()..]).unwrap_or_default()
+    pub fn published(&self) -> &str {
+        &self.staged[NEW.len() + 1..]
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::NEW;
 
     #[test]
     fn names_read_pid_and_number() {
@@ -86,10 +59,9 @@ mod tests {
         ] {
             for (kind, prefix) in [(Kind::Op, "op-"), (Kind::Check, "check-")] {
                 let name = Name::of(kind, pid, random);
-                let published = name.published().to_str().expect("ASCII");
-                assert_eq!(published, format!("{prefix}{id}"));
-                assert_eq!(name.staged().to_str(), Ok(&*format!("{NEW}/{published}")));
-                assert_eq!(Kind::of_name(published.as_bytes()), Some(kind));
+                assert_eq!(name.published(), format!("{prefix}{id}"));
+                assert_eq!(name.staged(), format!("{NEW}/{prefix}{id}"));
+                assert_eq!(Kind::of_name(name.published().as_bytes()), Some(kind));
             }
         }
     }

@@ -1,96 +1,34 @@
-//! Everything `unsafe`: where the kernel and the C library hand over, and where they take back.
+//! Everything `unsafe`: C's entry, the standard descriptors, signals, and ppoll(2).
 
-use rustix::fd::BorrowedFd;
-#[cfg(not(test))]
-use std::ffi::c_int;
-use std::ffi::{CStr, c_char};
-
-/// What the kernel gave to this process.
-#[derive(Clone, Copy)]
-pub struct Process {
-    args: &'static [*const c_char],
-    environment: *const *const c_char,
-}
-
-impl Process {
-    /// How many arguments there are, `argv[0]` included.
-    pub fn arg_count(self) -> usize {
-        self.args.len()
-    }
-
-    pub fn arg(self, index: usize) -> Option<&'static CStr> {
-        // SAFETY: a `Process` is only made of the kernel's argv, whose strings end in NUL and live
-        // as long as the process; nothing writes to them.
-        self.args.get(index).map(|arg| unsafe { c_str(*arg) })
-    }
-
-    /// The arguments from `argv[first]` on.
-    pub fn args_from(self, first: usize) -> impl Iterator<Item = &'static CStr> {
-        (first..self.arg_count()).filter_map(move |index| self.arg(index))
-    }
-
-    /// The value of the environment variable that `entry` names, as in `NAME=`; `None` when it is
-    /// unset or empty.
-    pub fn variable(self, entry: &[u8]) -> Option<&'static CStr> {
-        let mut next = self.environment;
-        loop {
-            // SAFETY: the environment is an array of strings that ends in a null pointer, and this
-            // loop stops there. Nothing changes it.
-            let string = unsafe {
-                if (*next).is_null() {
-                    return None;
-                }
-                c_str(*next)
-            };
-            let begins = string.to_bytes().get(..entry.len());
-            if begins.is_some_and(|begin| begin.iter().eq(entry)) {
-                let value = string.to_bytes_with_nul().get(entry.len()..)?;
-                return CStr::from_bytes_with_nul(value)
-                    .ok()
-                    .filter(|value| !value.is_empty());
-            }
-            // SAFETY: this was not the null pointer at the array's end.
-            next = unsafe { next.add(1) };
-        }
-    }
-}
-
-/// `CStr::from_ptr` without strlen(3), which is not to be called before the C library has started.
-///
-/// # Safety
-/// As `CStr::from_ptr`.
-unsafe fn c_str(string: *const c_char) -> &'static CStr {
-    let mut len = 0;
-    // SAFETY: the caller promises a NUL at the end, and everything before it can be read. Volatile,
-    // or else the compiler recognises strlen in this loop.
-    unsafe {
-        while string.add(len).read_volatile() != 0 {
-            len += 1;
-        }
-        CStr::from_bytes_with_nul_unchecked(std::slice::from_raw_parts(string.cast(), len + 1))
-    }
-}
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::io::Errno;
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::marker::PhantomData;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use std::time::Duration;
 
 /// Standard output; a write fails when it is closed.
 pub fn stdout() -> BorrowedFd<'static> {
-    // SAFETY: nothing in this program closes it. Where it came closed, a file that this program
-    // opened may be there instead; that one stays open as long as it is used, and see
-    // `open_standard_descriptors`.
-    unsafe { BorrowedFd::borrow_raw(1) }
+    // SAFETY: nothing in this program closes it. If it was closed from the start, a file that this
+    // program opened may have its number. That file stays open while it is used, and `op` and
+    // `check` open nothing for writing; see also `open_standard_descriptors`.
+    unsafe { BorrowedFd::borrow_raw(libc::STDOUT_FILENO) }
 }
 
 /// Standard error; as `stdout`.
 pub fn stderr() -> BorrowedFd<'static> {
     // SAFETY: as for `stdout`.
-    unsafe { BorrowedFd::borrow_raw(2) }
+    unsafe { BorrowedFd::borrow_raw(libc::STDERR_FILENO) }
 }
 
-/// Opens what is closed of descriptors 0 to 2 on /dev/null, so that no file that is opened later
-/// takes the place of stdout. `op` and `check` do without: they open nothing for writing.
+/// Opens /dev/null for each of the descriptors 0 to 2 that is closed, so that no file that is opened
+/// later gets the number of stdout. `op` and `check` do without: a closed stdout must be noticed.
 pub fn open_standard_descriptors() {
     for descriptor in 0..3 {
-        // SAFETY: both calls take plain numbers and a literal; the descriptor that open gives is
-        // the lowest that is free, and is meant to stay open.
+        // SAFETY: both calls take plain numbers and a literal. open returns the lowest free
+        // descriptor, which is meant to stay open.
         unsafe {
             if libc::fcntl(descriptor, libc::F_GETFD) < 0 {
                 libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
@@ -99,107 +37,200 @@ pub fn open_standard_descriptors() {
     }
 }
 
-/// C's entry, in place of Rust's: the standard library's own polls the standard descriptors, makes
-/// a stack to tell overflows on, and ignores SIGPIPE. SIGPIPE keeps its disposition, as for `cat`.
+/// C's entry. Rust's own would open closed standard descriptors and ignore SIGPIPE: then neither a
+/// closed stdout nor a reader of stdout that is gone could be told from success.
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int {
-    // SAFETY: C promises argc pointers to strings at argv, for the life of the process.
-    let args = unsafe { std::slice::from_raw_parts(argv, argc.max(0) as usize) };
-    let process = Process {
-        args,
-        environment: envp,
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let args = (0..usize::try_from(argc).unwrap_or(0))
+        // SAFETY: C promises argc pointers to strings at argv, for the life of the process.
+        .map(|n| unsafe { CStr::from_ptr(*argv.add(n)) })
+        .map(|arg| OsStr::from_bytes(arg.to_bytes()).to_owned())
+        .collect::<Vec<OsString>>();
+    crate::run(args).into()
+}
+
+/// The signals that end a process by default and that others send to it. Those that report a fault
+/// of the process itself keep their effect.
+const ENDING: [c_int; 8] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGXCPU,
+    libc::SIGALRM,
+];
+
+/// The last of [`ENDING`] that has come; 0: none.
+static CAME: AtomicI32 = AtomicI32::new(0);
+
+/// The exit status, once it is known.
+static STATUS: AtomicI32 = AtomicI32::new(-1);
+
+/// While the exit status is not known, the main program hears of the signal and decides. Afterwards
+/// the program prints, which may block for ever, and the signal ends it with the status it has.
+extern "C" fn on_signal(signal: c_int) {
+    CAME.store(signal, SeqCst);
+    let status = STATUS.load(SeqCst);
+    if status < 0 {
+        return;
+    }
+    let line: &[u8] = match signal {
+        libc::SIGALRM => b"jepsen-composer: out of time (--timeout) while printing the result\n",
+        _ => b"jepsen-composer: ended by a signal while printing the result\n",
     };
-    let status = crate::run(process, before_libc::take_under_way());
-    // SAFETY: _exit has no preconditions. Nothing is buffered: handlers of exit(3) would find
-    // nothing to do.
-    unsafe { libc::_exit(status.into()) }
+    let mut stderr = libc::pollfd {
+        fd: libc::STDERR_FILENO,
+        events: libc::POLLOUT,
+        revents: 0,
+    };
+    // SAFETY: poll, write and _exit are async-signal-safe, and their pointers are to live objects.
+    // The write is skipped where it would block.
+    unsafe {
+        if libc::poll(&mut stderr, 1, 0) == 1 {
+            libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len());
+        }
+        libc::_exit(status)
+    }
 }
 
-/// The program's entry point on x86-64, in front of the C library's `_start`. (CPUID is what makes
-/// the C library's start dear, and is of x86.) Linking without `--entry=jepsen_composer_start`
-/// leaves it out; nothing but time is lost.
-#[cfg(all(not(test), target_arch = "x86_64"))]
-mod before_libc {
-    use super::Process;
-    use crate::early::{self, Scratch, UnderWay};
-    use std::arch::{asm, global_asm};
-    use std::cell::UnsafeCell;
-    use std::ffi::c_char;
+/// Signals that are blocked but for [`poll`], so that none is missed before it.
+pub struct Signals {
+    ending: libc::sigset_t,
+    /// The mask while it waits.
+    waiting: libc::sigset_t,
+}
 
-    // The stack is as the kernel made it: argc, argv and the environment. rdx belongs to the
-    // dynamic linker and is for _start. Pushing it and 8 bytes more keeps the stack aligned.
-    global_asm!(
-        ".globl jepsen_composer_start",
-        ".type jepsen_composer_start, @function",
-        "jepsen_composer_start:",
-        "mov rdi, rsp",
-        "push rdx",
-        "sub rsp, 8",
-        "call {serve}",
-        "add rsp, 8",
-        "pop rdx",
-        "jmp _start",
-        serve = sym serve,
-    );
-
-    /// Memory that one thread uses, first [`serve`] and later `main`.
-    struct Cell<T>(UnsafeCell<T>);
-    // SAFETY: nothing starts a thread before `main` has taken what is inside, and nothing after it.
-    unsafe impl<T> Sync for Cell<T> {}
-
-    static SCRATCH: Cell<Scratch> = Cell(UnsafeCell::new(Scratch::NEW));
-    static UNDER_WAY: Cell<Option<UnderWay>> = Cell(UnsafeCell::new(None));
-
-    /// # Safety
-    /// `stack` is the stack pointer that the kernel started the process with.
-    unsafe extern "C" fn serve(stack: *const usize) {
-        // Unoptimised code calls memcpy and memset for everything; linked statically they are not
-        // there yet.
-        if cfg!(all(debug_assertions, target_feature = "crt-static")) {
-            return;
-        }
-        // SAFETY: the kernel puts argc first, then as many arguments, a null pointer, and the
-        // environment. This is the first code to run, so nobody else borrows the statics.
-        let (process, scratch, under_way) = unsafe {
-            let argv: *const *const c_char = stack.add(1).cast();
-            let args = std::slice::from_raw_parts(argv, *stack);
-            let environment = argv.add(args.len() + 1);
-            (
-                Process { args, environment },
-                &mut *SCRATCH.0.get(),
-                &mut *UNDER_WAY.0.get(),
-            )
-        };
-        if let Some(status) = early::run(process, scratch, under_way) {
-            // SAFETY: exit_group(2) does not come back; there is nothing to clean up.
-            unsafe {
-                asm!(
-                    "syscall",
-                    in("eax") libc::SYS_exit_group as i32,
-                    in("edi") i32::from(status),
-                    options(noreturn, nostack)
-                )
+impl Signals {
+    /// Takes over [`ENDING`], but for those that the process was told to ignore; SIGPIPE and SIGXFSZ
+    /// are ignored, so that writes fail instead.
+    pub fn take_over() -> Signals {
+        // SAFETY: every pointer is to a live object of its type; an all-zero sigset_t and sigaction
+        // are valid and are filled in below. The handler is async-signal-safe.
+        unsafe {
+            let mut ending: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&mut ending);
+            for signal in ENDING {
+                libc::sigaddset(&mut ending, signal);
             }
+            let mut waiting: libc::sigset_t = std::mem::zeroed();
+            libc::sigprocmask(libc::SIG_BLOCK, &ending, &mut waiting);
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = on_signal as extern "C" fn(c_int) as libc::sighandler_t;
+            action.sa_mask = ending;
+            for signal in ENDING {
+                let mut before: libc::sigaction = std::mem::zeroed();
+                libc::sigaction(signal, &action, &mut before);
+                let ours = signal == libc::SIGALRM;
+                if before.sa_sigaction == libc::SIG_IGN && !ours {
+                    libc::sigaction(signal, &before, null_mut());
+                }
+            }
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+            libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+            // Whoever started this may have blocked the alarm.
+            libc::sigdelset(&mut waiting, libc::SIGALRM);
+            Signals { ending, waiting }
         }
     }
 
-    pub fn take_under_way() -> Option<UnderWay> {
-        // SAFETY: `serve` has returned, and `main` calls this once.
-        unsafe { (*UNDER_WAY.0.get()).take() }
+    /// The signal that has come while [`poll`] waited.
+    pub fn came(&self) -> Option<c_int> {
+        match CAME.load(SeqCst) {
+            0 => None,
+            signal => Some(signal),
+        }
+    }
+
+    /// From now on a signal ends the process at once, with this status; so does the end of `left`. A
+    /// signal that came together with the result must not keep it from being printed.
+    pub fn end_with(&self, status: u8, left: Option<Duration>) {
+        STATUS.store(status.into(), SeqCst);
+        if let Some(left) = left {
+            let timer = libc::itimerval {
+                it_interval: libc::timeval {
+                    tv_sec: 0,
+                    tv_usec: 0,
+                },
+                it_value: libc::timeval {
+                    tv_sec: left.as_secs() as libc::time_t,
+                    tv_usec: left.subsec_micros().max(1) as libc::suseconds_t,
+                },
+            };
+            // SAFETY: the timer lives for the call; the old one is not asked for.
+            unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, null_mut()) };
+        }
+        let now = libc::timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        // SAFETY: the masks and the time live for the calls; nothing else is asked for.
+        unsafe {
+            while libc::sigtimedwait(&self.ending, null_mut(), &now) > 0 {}
+            libc::sigprocmask(libc::SIG_SETMASK, &self.waiting, null_mut());
+        }
     }
 }
 
-// The unit tests are linked with the same entry point, but start as ever.
-#[cfg(all(test, target_arch = "x86_64"))]
-std::arch::global_asm!(
-    ".globl jepsen_composer_start",
-    "jepsen_composer_start: jmp _start"
-);
+/// What [`poll`] waits for on one descriptor.
+#[repr(transparent)]
+pub struct Polled<'a>(libc::pollfd, PhantomData<BorrowedFd<'a>>);
 
-#[cfg(all(not(test), not(target_arch = "x86_64")))]
-mod before_libc {
-    pub fn take_under_way() -> Option<crate::early::UnderWay> {
-        None
+impl<'a> Polled<'a> {
+    fn new(fd: &'a impl AsFd, events: libc::c_short) -> Polled<'a> {
+        let fd = fd.as_fd().as_raw_fd();
+        let polled = libc::pollfd {
+            fd,
+            events,
+            revents: 0,
+        };
+        Polled(polled, PhantomData)
+    }
+
+    /// Something to read, or the end.
+    pub fn to_read(fd: &'a impl AsFd) -> Polled<'a> {
+        Polled::new(fd, libc::POLLIN)
+    }
+
+    /// The end alone: nobody has the other side open any more.
+    pub fn to_end(fd: &'a impl AsFd) -> Polled<'a> {
+        Polled::new(fd, 0)
+    }
+
+    /// Room to write.
+    pub fn to_write(fd: &'a impl AsFd) -> Polled<'a> {
+        Polled::new(fd, libc::POLLOUT)
+    }
+
+    pub fn is_ready(&self) -> bool {
+        self.0.revents != 0
+    }
+}
+
+/// Waits until one is ready, at most for `timeout`; a signal of `signals` interrupts it (`INTR`).
+pub fn poll(
+    fds: &mut [Polled],
+    timeout: Option<Duration>,
+    signals: Option<&Signals>,
+) -> Result<(), Errno> {
+    let timeout = timeout.map(|timeout| libc::timespec {
+        tv_sec: timeout.as_secs() as libc::time_t,
+        tv_nsec: timeout.subsec_nanos().into(),
+    });
+    // SAFETY: `Polled` is a pollfd in memory, and its descriptor is borrowed for as long as it
+    // lives. The other pointers are null, or to objects that live for the call.
+    let count = unsafe {
+        libc::ppoll(
+            fds.as_mut_ptr().cast(),
+            fds.len() as libc::nfds_t,
+            timeout.as_ref().map_or(null(), |timeout| timeout),
+            signals.map_or(null(), |signals| &signals.waiting),
+        )
+    };
+    match count {
+        0.. => Ok(()),
+        _ => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }
