@@ -27,15 +27,15 @@ VENV := .venv/bin
 all: lib command
 
 lib:
-	$(CARGO) build --release --locked --lib
+	$(CARGO) build --release --locked --package jepsen-antithesis --lib
 	ln -sf libjepsen_antithesis.so $(LIB).$(ABI)
 
 # Static, so that it runs in any image and starts fast; dynamic where the toolchain has no static C
 # library.
 command:
-	$(CARGO) rustc --release --locked --bin jepsen-composer -- $(STATIC) || { \
+	$(CARGO) rustc --release --locked --package jepsen-composer --bin jepsen-composer -- $(STATIC) || { \
 		echo "make: no static C library here: linking jepsen-composer dynamically"; \
-		$(CARGO) build --release --locked --bin jepsen-composer; }
+		$(CARGO) build --release --locked --package jepsen-composer; }
 
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
@@ -44,15 +44,15 @@ test: test-rust test-model test-static-command test-install test-python test-jvm
 
 # The library first: the tests of C programs link to it.
 test-rust: all
-	$(CARGO) build --locked --lib
+	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --lib leader_followers
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
 
 test-static-command: all
-	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --test command --test install
+	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install
 
 test-install: all
 	tests/installed.sh
@@ -93,10 +93,10 @@ bench: all
 	benches/run
 
 soak: all
-	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --test soak -- --nocapture
+	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture
 
 header:
-	UPDATE_HEADER=1 $(CARGO) test --quiet --test header is_up_to_date
+	UPDATE_HEADER=1 $(CARGO) test --quiet --package jepsen-antithesis --test header is_up_to_date
 
 clean:
 	$(CARGO) clean

@@ -128,6 +128,10 @@ pub fn unwritten_line(cause: &str) -> String {
     format!("failed: the result is lost: {cause}\n")
 }
 
+/// Permission bits of a FIFO that is released although nobody has taken its operation: its command
+/// may publish it again, and need not fear to run it twice. Commands make their FIFOs with others.
+pub const NOT_TAKEN: u32 = 0o640;
+
 /// The control directory in force: [`DIR_VARIABLE`], else [`DEFAULT_DIR`].
 pub fn default_dir() -> PathBuf {
     match std::env::var_os(DIR_VARIABLE) {
