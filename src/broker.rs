@@ -14,7 +14,7 @@ use crate::control_dir::{Contents, ControlDir, UnwrittenResult};
 use crate::error::{Error, ErrorKind};
 use crate::fifo::held::{HeldEnds, Tried};
 use crate::fifo::late::Sign;
-use crate::fifo::{self, AT_ONCE, Fifo, Held, Opened, Reader, Written};
+use crate::fifo::{self, AT_ONCE, Fifo, Held, LastWord, Opened, Reader, Written};
 use crate::op::{Bytes, Completion, FifoOp, Kinds, Phase, Reply};
 use crate::options::{OnOpen, Options, Results};
 use crate::protocol::{
@@ -31,7 +31,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use retry::Retry;
 use standing::{Answer, Standing};
 use std::ffi::CString;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{Sending, Stage, Table};
@@ -124,6 +124,10 @@ impl Broker {
             OnOpen::Release => {
                 for (name, stat) in contents.fifos {
                     let id = self.insert(name, &stat, false, sys::monotonic_ns());
+                    if let Some(entry) = self.table.get_mut(id) {
+                        // An earlier harness may have begun its operation.
+                        entry.may_repeat = false;
+                    }
                     self.release(id);
                 }
             }
@@ -146,6 +150,11 @@ impl Broker {
         }
         self.scan();
         Ok(alive)
+    }
+
+    /// The descriptor behind this value, for a thread with an own table to keep.
+    pub(crate) fn watch_fd(&self) -> BorrowedFd<'_> {
+        self.watch.fd()
     }
 
     // Arrivals
@@ -373,6 +382,7 @@ impl Broker {
                 continue;
             };
             entry.stage = Stage::Taken;
+            entry.may_repeat = false;
             let kind = entry.kind.expect("only operations and checks are queued");
             let op = FifoOp {
                 id,
@@ -603,6 +613,7 @@ impl Broker {
             AtOnce::Done => Completion::Done,
             AtOnce::Nobody => Completion::Abandoned,
             AtOnce::Later(sent) => {
+                self.retry.hold_now(id);
                 if let Some(entry) = self.table.get_mut(id) {
                     self.sending += 1;
                     entry.stage = Stage::Sending(Sending {
@@ -639,7 +650,6 @@ impl Broker {
         let is_held = entry.fifo.held != Held::No;
         if result.len() > AT_ONCE && !is_held && !self.budget.allows(Held::ToDeliver) {
             // A part of it might be left over, and nobody could hold the rest.
-            self.retry.hold_now(id);
             return AtOnce::Later(0);
         }
         let mut opened = entry.fifo.open_writer(&self.dir);
@@ -654,20 +664,15 @@ impl Broker {
         }
         let writer = match opened {
             Opened::Writer(writer) => writer,
+            // By a name that may have become another's. The end that is held tells for certain, and sees
+            // a command come.
+            Opened::NoReader if is_held => return AtOnce::Later(0),
             Opened::NoReader if entry.fifo.reader == Reader::Seen => {
                 self.discard(id);
                 return AtOnce::Nobody;
             }
-            // The library's thread sees it come.
-            Opened::NoReader if is_held => return AtOnce::Later(0),
-            Opened::NoReader if entry.fifo.has_its_name(&self.dir) => {
-                self.retry.hold_now(id);
-                return AtOnce::Later(0);
-            }
-            Opened::NotNow => {
-                self.retry.hold_now(id);
-                return AtOnce::Later(0);
-            }
+            Opened::NoReader if entry.fifo.has_its_name(&self.dir) => return AtOnce::Later(0),
+            Opened::NotNow => return AtOnce::Later(0),
             Opened::NoReader => return self.lost(id, is_held),
             Opened::Lost => return self.lost(id, is_held),
             Opened::Anothers(writer, stat) => {
@@ -679,8 +684,8 @@ impl Broker {
         entry.fifo.reader = Reader::Seen;
         let sent = match fifo::write(&writer, result) {
             Written::All => {
-                let marked =
-                    status.is_none_or(|status| fifo::set_mark(&writer, status, in_file));
+                let last_word = LastWord::of(status, in_file, entry.may_repeat);
+                let marked = fifo::say(&writer, last_word);
                 // It was opened by this name a moment ago.
                 self.dir.remove(&entry.fifo.name);
                 self.stats.released += u64::from(status.is_none());
@@ -702,14 +707,12 @@ impl Broker {
         if !is_held {
             self.in_hand(writer);
         }
-        self.retry.hold_now(id);
         AtOnce::Later(sent)
     }
 
     /// The name of a FIFO is gone, or another's. Only an end that is held reaches the command.
     fn lost(&mut self, id: u64, is_held: bool) -> AtOnce {
         if is_held {
-            self.retry.hold_now(id);
             return AtOnce::Later(0);
         }
         self.discard(id);
@@ -874,14 +877,13 @@ impl Broker {
             self.try_to_hold(id, ends);
         }
         self.let_go(ends);
-        let mut from = 0;
-        while let Some(id) = self.retry.next_waiting(from) {
-            from = id + 1;
-            if !self.budget.allows(Held::ToDeliver) {
-                break;
+        for to in [Held::ToDeliver, Held::ToWatch] {
+            while self.budget.allows(to)
+                && let Some(id) = self.retry.take_waiting(to)
+            {
+                self.try_to_hold(id, ends);
+                self.let_go(ends);
             }
-            self.try_to_hold(id, ends);
-            self.let_go(ends);
         }
         self.tended += 1;
         self.is_tending = false;
@@ -933,12 +935,11 @@ impl Broker {
         };
         let may_await = self.budget.allows(Held::ToWatch);
         if !self.budget.allows(wanted) {
-            return self.wait_for_room(id, is_sending);
+            return self.wait_for_room(id, wanted);
         }
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        self.retry.no_longer_waiting(id);
         match ends.hold(id, &entry.fifo, may_await) {
             Tried::Attached => {
                 entry.fifo.reader = Reader::Seen;
@@ -949,7 +950,7 @@ impl Broker {
                 self.set_held(id, Held::ToWatch);
                 self.begin_farewell(id);
             }
-            Tried::NoRoom => self.wait_for_room(id, is_sending),
+            Tried::NoRoom => self.wait_for_room(id, Held::ToWatch),
             Tried::NoReader if entry.fifo.reader == Reader::Seen => self.gone(id),
             // Nothing is to be told a command that has not come: when it is, it is tried again.
             Tried::NoReader if !is_sending => {}
@@ -966,9 +967,10 @@ impl Broker {
         }
     }
 
-    fn wait_for_room(&mut self, id: u64, is_sending: bool) {
-        self.retry.wait_for_room(id);
-        if is_sending {
+    fn wait_for_room(&mut self, id: u64, to: Held) {
+        self.retry.wait_for_room(id, to);
+        let entry = self.table.get(id);
+        if entry.is_some_and(|entry| matches!(entry.stage, Stage::Sending(_))) {
             // Its command may come before there is room, and what fits needs none.
             self.retry.try_again(id, Instant::now());
         }
@@ -1044,6 +1046,7 @@ impl Broker {
         }
         let Some(table::Entry {
             stage: Stage::Sending(sending),
+            may_repeat,
             ..
         }) = self.table.get_mut(id)
         else {
@@ -1051,10 +1054,9 @@ impl Broker {
         };
         match ends.write(id, &sending.reply.result[sending.sent..]) {
             Written::All => {
-                let (status, in_file) = (sending.reply.status, sending.in_file);
-                if let Some(status) = status
-                    && !ends.set_mark(id, status, in_file)
-                {
+                let status = sending.reply.status;
+                let last_word = LastWord::of(status, sending.in_file, *may_repeat);
+                if !ends.say(id, last_word) {
                     return self.discard(id);
                 }
                 self.stats.released += u64::from(status.is_none());
@@ -1087,9 +1089,9 @@ impl Broker {
 
     // Releases and deadlines
 
-    /// A command is to be released and has not come. Nobody is to come any more; but one that has looked
-    /// the name up already must find a writer, so the FIFO stays open for a while without its name.
-    /// Where it cannot be held open, it keeps its name as long.
+    /// A command is to be released and has not come. At opening nobody is to come any more; but one that
+    /// has looked the name up already must find a writer, so the FIFO stays open for a while without
+    /// its name. Where it cannot be held open, it keeps its name as long, and at closing in any case.
     fn begin_farewell(&mut self, id: u64) {
         let Some(entry) = self.table.get_mut(id) else {
             return;
@@ -1101,7 +1103,7 @@ impl Broker {
             if !std::mem::replace(&mut sending.bids_farewell, true) {
                 self.retry.farewell_at(id, Instant::now() + FAREWELL);
             }
-            if is_held {
+            if is_held && !self.closing {
                 self.unlink(id);
             }
         }
@@ -1182,7 +1184,8 @@ impl Broker {
         self.let_go(ends);
     }
 
-    /// Gives up what could not be delivered, and removes what is ours from the directory.
+    /// Gives up what could not be delivered, and removes what is ours from the directory. A FIFO that
+    /// has come just now stays, for the next harness to release: its command may be about to open it.
     pub(crate) fn give_up(&mut self, ends: &mut HeldEnds) {
         for id in self
             .table
@@ -1192,11 +1195,6 @@ impl Broker {
         }
         self.let_go(ends);
         self.in_threads_hand.clear();
-        for name in self.dir.names().unwrap_or_default() {
-            if self.dir.stat(&name).is_ok_and(|stat| stat.is_fifo()) {
-                self.dir.remove(&name);
-            }
-        }
         self.dir.remove_ours();
     }
 

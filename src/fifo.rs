@@ -11,7 +11,7 @@ pub(crate) mod held;
 pub(crate) mod late;
 
 use crate::control_dir::ControlDir;
-use crate::protocol::{RESULT_IN_FILE, mark};
+use crate::protocol::{NOT_TAKEN, RESULT_IN_FILE, mark};
 use crate::sys::{self, Fd, FileId, Stat};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -129,12 +129,43 @@ pub(crate) fn write(writer: &Fd, result: &[u8]) -> Written {
     }
 }
 
-/// Sets the mark that says the result is complete. For after the write, and before the unlink: some
-/// file systems cannot change a file without a name. `false` where it cannot be set: then there is no
-/// result.
-pub(crate) fn set_mark(writer: &Fd, status: u8, in_file: bool) -> bool {
-    let bits = mark(status) | if in_file { RESULT_IN_FILE } else { 0 };
-    fchmod(&**writer, Mode::from_bits_truncate(bits)).is_ok()
+/// What a FIFO's permission bits say at its end. For after the write, and before the unlink: some file
+/// systems cannot change a file without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LastWord {
+    /// The result is complete, in the FIFO or in its file.
+    Complete { status: u8, in_file: bool },
+    /// The command is released, and its operation may have begun: nothing is said.
+    Released,
+    /// The command is released, and nobody has begun its operation.
+    NotTaken,
+}
+
+impl LastWord {
+    /// Without a status the command is released.
+    pub(crate) fn of(status: Option<u8>, in_file: bool, may_repeat: bool) -> LastWord {
+        match status {
+            Some(status) => LastWord::Complete { status, in_file },
+            None if may_repeat => LastWord::NotTaken,
+            None => LastWord::Released,
+        }
+    }
+}
+
+/// Says the last word. `false` where a complete result cannot be marked so: then there is none.
+pub(crate) fn say(writer: &Fd, last_word: LastWord) -> bool {
+    let chmod = |bits| fchmod(&**writer, Mode::from_bits_truncate(bits)).is_ok();
+    match last_word {
+        LastWord::Complete { status, in_file } => {
+            chmod(mark(status) | if in_file { RESULT_IN_FILE } else { 0 })
+        }
+        LastWord::Released => true,
+        LastWord::NotTaken => {
+            // A command that does not hear it takes its operation for begun.
+            chmod(NOT_TAKEN);
+            true
+        }
+    }
 }
 
 /// Whether what failed like this may succeed later.

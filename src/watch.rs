@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{InitFlags, Inotify as RawInotify};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 /// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
@@ -83,6 +83,10 @@ impl Watch {
     /// A second descriptor of the same watch, to wait on while another thread may be reading.
     pub(crate) fn fd_to_wait_on(&self) -> io::Result<Fd> {
         Fd::open(|| self.inotify.as_fd().try_clone_to_owned())
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
     }
 
     /// The next portion of events, oldest first. `None` when none is waiting.

@@ -19,7 +19,8 @@ pub(super) struct Retry {
     /// Some of these are to be held at once.
     at_once: bool,
     /// FIFOs for which the budget had no room; they are next when it has.
-    waiting: BTreeSet<u64>,
+    waiting_to_watch: BTreeSet<u64>,
+    waiting_to_deliver: BTreeSet<u64>,
     /// FIFOs that must be tried again though nothing will tell when.
     doubtful: BTreeSet<u64>,
     /// Ends that are held for operations that have ended, and how.
@@ -41,7 +42,8 @@ impl Retry {
         Retry {
             fresh: BTreeSet::new(),
             at_once: false,
-            waiting: BTreeSet::new(),
+            waiting_to_watch: BTreeSet::new(),
+            waiting_to_deliver: BTreeSet::new(),
             doubtful: BTreeSet::new(),
             to_let_go: Vec::new(),
             rescan: false,
@@ -61,7 +63,8 @@ impl Retry {
 
     /// The thread is to hold a FIFO now, also when it has tried before.
     pub(super) fn hold_now(&mut self, id: u64) {
-        self.waiting.remove(&id);
+        self.waiting_to_watch.remove(&id);
+        self.waiting_to_deliver.remove(&id);
         self.doubtful.remove(&id);
         self.fresh.insert(id);
         self.at_once = true;
@@ -73,18 +76,21 @@ impl Retry {
         std::mem::take(&mut self.fresh)
     }
 
-    /// The budget had no room for it.
-    pub(super) fn wait_for_room(&mut self, id: u64) {
-        self.waiting.insert(id);
+    /// The budget had no room to hold it so.
+    pub(super) fn wait_for_room(&mut self, id: u64, to: Held) {
+        self.waiting(to).insert(id);
     }
 
-    /// The oldest for which the budget had no room, and that is not younger than `from`.
-    pub(super) fn next_waiting(&self, from: u64) -> Option<u64> {
-        self.waiting.range(from..).next().copied()
+    /// The oldest for which the budget had no room to hold it so.
+    pub(super) fn take_waiting(&mut self, to: Held) -> Option<u64> {
+        self.waiting(to).pop_first()
     }
 
-    pub(super) fn no_longer_waiting(&mut self, id: u64) {
-        self.waiting.remove(&id);
+    fn waiting(&mut self, to: Held) -> &mut BTreeSet<u64> {
+        match to {
+            Held::ToDeliver => &mut self.waiting_to_deliver,
+            Held::No | Held::ToWatch => &mut self.waiting_to_watch,
+        }
     }
 
     /// Nothing will tell when this can be held.
@@ -145,7 +151,8 @@ impl Retry {
     /// An operation has ended: nothing is left to do for it.
     pub(super) fn forget(&mut self, id: u64) {
         self.fresh.remove(&id);
-        self.waiting.remove(&id);
+        self.waiting_to_watch.remove(&id);
+        self.waiting_to_deliver.remove(&id);
         self.doubtful.remove(&id);
         if self.doubtful.is_empty() && !self.rescan {
             self.again = None;

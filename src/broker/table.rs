@@ -22,6 +22,8 @@ pub(super) struct Entry {
     pub(super) kind: Option<Kind>,
     pub(super) arrived_ns: i64,
     pub(super) stage: Stage,
+    /// Nobody has begun its operation: its command may ask again when it is released.
+    pub(super) may_repeat: bool,
 }
 
 pub(super) enum Stage {
@@ -75,6 +77,7 @@ impl Table {
             kind,
             arrived_ns,
             stage: Stage::AwaitingVerdict,
+            may_repeat: true,
         };
         self.entries.insert(id, entry);
         id

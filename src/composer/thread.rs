@@ -16,8 +16,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use once_cell::sync::OnceCell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -64,21 +63,18 @@ fn start_locked(
         pollable: OnceCell::new(),
     });
 
-    let (to_opener, begun) = channel();
-    let (to_thread, shared_lock) = channel();
+    let handover = Arc::new(Handover::default());
     let thread = {
-        let (shared, lock) = (shared.clone(), lock.clone());
+        let (shared, lock, handover) = (shared.clone(), lock.clone(), handover.clone());
         sys::spawn_without_signals(NAME, STACK_BYTES, move || {
-            run(&shared, contents, lock, &to_opener, &shared_lock);
+            run(&shared, contents, lock, &handover);
         })
         .map_err(|cause| dir.error("start a thread to watch", c"", cause))?
     };
-    let gone = || Err(panicked(&"it ended before it began"));
-    match begun.recv().unwrap_or_else(|_| gone()) {
+    match handover.begun.take() {
+        // Without a table of its own the thread needs this one's descriptor.
         Ok(has_own_table) => {
-            if !has_own_table {
-                let _ = to_thread.send(lock.clone());
-            }
+            handover.lock.put((!has_own_table).then(|| lock.clone()));
             Ok((shared, thread))
         }
         Err(error) => {
@@ -88,16 +84,58 @@ fn start_locked(
     }
 }
 
-fn run(
-    shared: &Shared,
-    contents: Contents,
-    lock: Arc<DirLock>,
-    to_opener: &Sender<Result<bool, Error>>,
-    shared_lock: &Receiver<Arc<DirLock>>,
-) {
-    let mut kept = shared.dir.fds();
-    kept.extend(shared.turns.kernel.fds());
-    let own_lock = sys::take_own_table(&kept, lock.fd());
+/// What the opener and the thread hand to each other.
+#[derive(Default)]
+struct Handover {
+    /// Whether the thread has a table of its own, or why it could not begin.
+    begun: Slot<Result<bool, Error>>,
+    lock: Slot<Option<Arc<DirLock>>>,
+}
+
+/// Takes one value from one thread to another. (A channel leaves something in a thread that has waited
+/// on it, which memory checkers take for a leak.)
+struct Slot<T> {
+    value: Mutex<Option<T>>,
+    is_filled: Condvar,
+}
+
+impl<T> Default for Slot<T> {
+    fn default() -> Slot<T> {
+        Slot {
+            value: Mutex::new(None),
+            is_filled: Condvar::new(),
+        }
+    }
+}
+
+impl<T> Slot<T> {
+    fn put(&self, value: T) {
+        *self.value.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        self.is_filled.notify_one();
+    }
+
+    fn take(&self) -> T {
+        let mut slot = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(value) = slot.take() {
+                return value;
+            }
+            slot = self
+                .is_filled
+                .wait(slot)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Handover) {
+    let own_lock = {
+        let desk = shared.turns.lock();
+        let mut kept = shared.dir.fds();
+        kept.extend(shared.turns.kernel.fds());
+        kept.push(desk.work.watch_fd());
+        sys::take_own_table(&kept, lock.fd())
+    };
     drop(lock);
     // All that is held from here on goes with this thread, if need be by a panic.
     let mut ends = HeldEnds::new(
@@ -108,15 +146,16 @@ fn run(
     let alive = match catch_unwind(AssertUnwindSafe(|| begin(shared, contents, &mut ends))) {
         Ok(Ok(alive)) => alive,
         Ok(Err(error)) => {
-            let _ = to_opener.send(Err(error));
+            handover.begun.put(Err(error));
             return;
         }
         Err(panic) => {
-            let _ = to_opener.send(Err(panicked(&*panic)));
+            handover.begun.put(Err(panicked(&*panic)));
             return;
         }
     };
-    let _ = to_opener.send(Ok(own_lock.is_some()));
+    handover.begun.put(Ok(own_lock.is_some()));
+    let given_lock = handover.lock.take();
     let ran = catch_unwind(AssertUnwindSafe(|| {
         serve(shared, &mut ends);
         close(shared, &mut ends);
@@ -128,13 +167,10 @@ fn run(
     }
     // Clients see this harness go before the next one may come.
     drop(alive);
-    match own_lock {
-        Some(fd) => DirLock::by_copy(fd).unlock(),
-        None => {
-            if let Ok(lock) = shared_lock.recv() {
-                lock.unlock();
-            }
-        }
+    match (own_lock, given_lock) {
+        (Some(fd), _) => DirLock::by_copy(fd).unlock(),
+        (None, Some(lock)) => lock.unlock(),
+        (None, None) => {}
     }
 }
 

@@ -4,7 +4,7 @@
 //! process the host starts has copies of them. Only this thread ever has a [`HeldEnds`].
 
 use super::late::{self, Late};
-use super::{Fifo, Opened, Reader, Written, set_mark, write};
+use super::{Fifo, LastWord, Opened, Reader, Written, say, write};
 use crate::control_dir::ControlDir;
 use crate::sys::{self, Fd, Stat};
 use inotify::WatchDescriptor;
@@ -154,10 +154,11 @@ impl HeldEnds {
         }
     }
 
-    pub(crate) fn set_mark(&self, id: u64, status: u8, in_file: bool) -> bool {
+    /// See [`say`].
+    pub(crate) fn say(&self, id: u64, last_word: LastWord) -> bool {
         self.ends
             .get(&id)
-            .is_some_and(|end| set_mark(&end.writer, status, in_file))
+            .is_some_and(|end| say(&end.writer, last_word))
     }
 
     /// Lets epoll tell when the command has made room. `false` when it cannot.

@@ -96,10 +96,10 @@ fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<St
     let result = unsafe {
         libc::syscall(
             libc::SYS_statx,
-            dir.as_raw_fd(),
+            libc::c_long::from(dir.as_raw_fd()),
             name.as_ptr(),
-            flags,
-            libc::STATX_BASIC_STATS | libc::STATX_BTIME,
+            libc::c_long::from(flags),
+            libc::c_long::from(libc::STATX_BASIC_STATS | libc::STATX_BTIME),
             buf.as_mut_ptr(),
         )
     };
@@ -193,7 +193,7 @@ pub(crate) fn has_no_reader(write_end: BorrowedFd<'_>) -> bool {
 /// write(2) that never raises SIGPIPE.
 pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Result<usize> {
     /// `RWF_NOSIGNAL` of Linux 6.18, not in libc yet.
-    const RWF_NOSIGNAL: libc::c_int = 0x100;
+    const RWF_NOSIGNAL: libc::c_long = 0x100;
     static IS_KNOWN: AtomicBool = AtomicBool::new(true);
     if IS_KNOWN.load(Ordering::Relaxed) {
         let part = libc::iovec {
@@ -204,14 +204,13 @@ pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Res
         // The position of -1 is passed in two halves. Not through the C library: older ones have no such
         // function.
         let written = unsafe {
-            let minus_one: libc::c_long = -1;
             libc::syscall(
                 libc::SYS_pwritev2,
-                fd.as_raw_fd(),
+                libc::c_long::from(fd.as_raw_fd()),
                 &raw const part,
                 1_usize,
-                minus_one,
-                minus_one,
+                -1 as libc::c_long,
+                -1 as libc::c_long,
                 RWF_NOSIGNAL,
             )
         };
