@@ -31,7 +31,7 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use retry::Retry;
 use standing::{Answer, Standing};
 use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{Sending, Stage, Table};
@@ -150,11 +150,6 @@ impl Broker {
         }
         self.scan();
         Ok(alive)
-    }
-
-    /// The descriptor behind this value, for a thread with an own table to keep.
-    pub(crate) fn watch_fd(&self) -> BorrowedFd<'_> {
-        self.watch.fd()
     }
 
     // Arrivals

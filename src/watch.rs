@@ -3,23 +3,18 @@
 use crate::control_dir::ControlDir;
 use crate::error::Error;
 use crate::sys::{self, Fd};
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use nix::errno::Errno;
-use nix::sys::inotify::{InitFlags, Inotify as RawInotify};
+use nix::sys::inotify::{AddWatchFlags as Mask, Inotify, WatchDescriptor};
 use std::ffi::CString;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-
-/// Events are taken in portions of this many bytes, 100 or so, so that nobody waits long for the
-/// thread that handles them.
-pub(crate) const PORTION_BYTES: usize = 4096;
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStringExt;
+use std::sync::Arc;
 
 pub(crate) struct Watch {
-    inotify: Fd<Inotify>,
+    /// Shared with those who wait for events.
+    inotify: Arc<Fd<Inotify>>,
     dir: WatchDescriptor,
     alive: Option<WatchDescriptor>,
-    buffer: Box<[u8; PORTION_BYTES]>,
 }
 
 /// One thing that happened.
@@ -35,81 +30,64 @@ pub(crate) enum Event {
     Gone,
 }
 
-/// An inotify instance.
-pub(crate) fn new_inotify() -> nix::Result<Fd<Inotify>> {
-    let open = || {
-        RawInotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map(OwnedFd::from)
-    };
-    Fd::open_as(open, Inotify::from)
-}
-
 impl Watch {
     /// Starts to watch for names that appear in `dir`.
     pub(crate) fn new(dir: &ControlDir) -> Result<Watch, Error> {
-        let failed = |cause: io::Error| {
-            let advice = advice(&cause);
-            dir.error("watch", c"", cause).with_advice(advice)
-        };
-        let inotify = new_inotify().map_err(|errno| failed(errno.into()))?;
-        let mask = WatchMask::CREATE
-            | WatchMask::MOVED_TO
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
+        let failed =
+            |errno: Errno| dir.error("watch", c"", errno).with_advice(advice(errno));
+        let inotify = sys::new_inotify().map_err(failed)?;
+        let mask = Mask::IN_CREATE
+            | Mask::IN_MOVED_TO
+            | Mask::IN_DELETE_SELF
+            | Mask::IN_MOVE_SELF
+            | Mask::IN_ONLYDIR;
         // By the descriptor: the path may lead elsewhere by now.
-        let watch = inotify.watches().add(sys::path_of(dir.fd()), mask);
+        let watch = inotify.add_watch(sys::path_of(dir.fd()).as_str(), mask);
         Ok(Watch {
             dir: watch.map_err(failed)?,
             alive: None,
-            inotify,
-            buffer: Box::new([0; PORTION_BYTES]),
+            inotify: Arc::new(inotify),
         })
     }
 
     /// Watches for the removal of `.alive`. A directory that is held open gives no event when it is
     /// removed; but it must be emptied first.
-    pub(crate) fn watch_alive(&mut self, alive: &Fd) -> io::Result<()> {
+    pub(crate) fn watch_alive(&mut self, alive: &Fd) -> nix::Result<()> {
         let path = sys::path_of(alive.as_fd());
-        self.alive = Some(self.inotify.watches().add(path, WatchMask::ATTRIB)?);
+        self.alive = Some(self.inotify.add_watch(path.as_str(), Mask::IN_ATTRIB)?);
         Ok(())
     }
 
     pub(crate) fn unwatch_alive(&mut self) {
         if let Some(alive) = self.alive.take() {
-            let _ = self.inotify.watches().remove(alive);
+            let _ = self.inotify.rm_watch(alive);
         }
     }
 
-    /// A second descriptor of the same watch, to wait on while another thread may be reading.
-    pub(crate) fn fd_to_wait_on(&self) -> io::Result<Fd> {
-        Fd::open(|| self.inotify.as_fd().try_clone_to_owned())
+    /// What to wait on for events, also while another thread may be reading.
+    pub(crate) fn inotify(&self) -> &Arc<Fd<Inotify>> {
+        &self.inotify
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.inotify.as_fd()
-    }
-
-    /// The next portion of events, oldest first. `None` when none is waiting.
-    pub(crate) fn read(&mut self) -> io::Result<Option<Vec<Event>>> {
-        let events = match self.inotify.read_events(&mut self.buffer[..]) {
+    /// The next portion of events, oldest first: 100 or so, so that nobody waits long for the thread
+    /// that handles them. `None` when none is waiting.
+    pub(crate) fn read(&mut self) -> nix::Result<Option<Vec<Event>>> {
+        let events = match self.inotify.read_events() {
             Ok(events) => events,
-            Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted => return Ok(None),
-                _ => return Err(error),
-            },
+            Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+            Err(errno) => return Err(errno),
         };
-        let mut seen = Vec::new();
+        let mut seen = Vec::with_capacity(events.len());
         for event in events {
-            if event.mask.contains(EventMask::Q_OVERFLOW) {
+            if event.mask.contains(Mask::IN_Q_OVERFLOW) {
                 seen.push(Event::Overflow);
-            } else if Some(&event.wd) == self.alive.as_ref() {
+            } else if Some(event.wd) == self.alive {
                 seen.push(Event::AliveChanged);
             } else if event.wd == self.dir {
-                let arrived = EventMask::CREATE | EventMask::MOVED_TO;
-                if event.mask.intersects(arrived) {
-                    if !event.mask.contains(EventMask::ISDIR) {
-                        let name = event.name.map(|name| name.as_bytes()).unwrap_or_default();
-                        let by_rename = event.mask.contains(EventMask::MOVED_TO);
+                if event.mask.intersects(Mask::IN_CREATE | Mask::IN_MOVED_TO) {
+                    if !event.mask.contains(Mask::IN_ISDIR) {
+                        let name = event.name.map(OsStringExt::into_vec).unwrap_or_default();
+                        let by_rename = event.mask.contains(Mask::IN_MOVED_TO);
                         let arrived = |name| Event::Arrived { name, by_rename };
                         seen.extend(CString::new(name).ok().map(arrived));
                     }
@@ -123,17 +101,17 @@ impl Watch {
 }
 
 /// What to do when the kernel gives no watch.
-fn advice(cause: &io::Error) -> &'static str {
-    match cause.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EMFILE) => {
+fn advice(errno: Errno) -> &'static str {
+    match errno {
+        Errno::EMFILE => {
             "this user has no inotify instance left (or this process no descriptor): raise \
              fs.inotify.max_user_instances with sysctl, or ulimit -n"
         }
-        Some(Errno::ENOSPC) => {
+        Errno::ENOSPC => {
             "this user has no inotify watch left: raise fs.inotify.max_user_watches with sysctl"
         }
-        Some(Errno::ENOENT) => "/proc is not mounted, which is needed: mount it",
-        Some(Errno::EPERM | Errno::ENOSYS) => {
+        Errno::ENOENT => "/proc is not mounted, which is needed: mount it",
+        Errno::EPERM | Errno::ENOSYS => {
             "a seccomp filter or the kernel refuses inotify: allow inotify_init1 and \
              inotify_add_watch"
         }

@@ -3,8 +3,8 @@
 //! Of several consumers that wait, one leads: it watches, the others follow, that is, sleep until
 //! it leaves. The library's thread stands by, and watches in the consumers' stead when none has for
 //! [`STAND_BY`]. As long as the composer is not closed, one of these holds whenever the desk is
-//! unlocked: a consumer leads, or has been told to; the thread stands in; the timer that calls it
-//! runs.
+//! unlocked: a consumer leads, or has been told to, or will in a moment; the thread stands in; the
+//! timer that calls it runs.
 //!
 //! loom checks this very code: the tests put a model in the place of [`Work`] and [`Kernel`].
 
@@ -120,6 +120,9 @@ pub(crate) struct Desk<W> {
     led: bool,
     /// Consumers that sleep until the leader leaves.
     followers: usize,
+    /// Consumers that wait until the library's thread has done what was left for it. They lead, or see
+    /// to it that somebody does, right after.
+    at_the_thread: usize,
     /// The library's thread is watching.
     stood_in: bool,
     /// A consumer has come since the timer expired last.
@@ -156,6 +159,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                 closed: false,
                 led: false,
                 followers: 0,
+                at_the_thread: 0,
                 stood_in: true,
                 visited: false,
                 thread_is_gone: false,
@@ -207,13 +211,23 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                     desk = self.lead(desk, left);
                 }
                 fresh = desk.work.catch_up();
-                desk = self.call_thread(desk);
+                desk = self.consumer_calls_thread(desk);
                 looked = true;
             }
         };
-        desk = self.call_thread(desk);
+        desk = self.consumer_calls_thread(desk);
         self.leave(&mut desk);
         result
+    }
+
+    fn consumer_calls_thread<'a>(
+        &'a self,
+        mut desk: MutexGuard<'a, Desk<W>>,
+    ) -> MutexGuard<'a, Desk<W>> {
+        desk.at_the_thread += 1;
+        desk = self.call_thread(desk);
+        desk.at_the_thread -= 1;
+        desk
     }
 
     /// Calls the library's thread if something was left for it, and waits for it if need be.

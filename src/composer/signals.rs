@@ -6,6 +6,7 @@ use crate::sys::{self, Fd};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::EventFd;
+use nix::sys::inotify::Inotify;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +21,7 @@ pub(super) const LATE: u64 = u64::MAX - 3;
 
 pub(super) struct Signals {
     /// What a leader watches, beside the bell.
-    watch: Fd,
+    watch: Arc<Fd<Inotify>>,
     /// Readable while a consumer should look. Written only when one may be waiting on it.
     bell: Fd<EventFd>,
     timer: Fd<TimerFd>,
@@ -40,7 +41,7 @@ pub(super) struct Woken {
 }
 
 impl Signals {
-    pub(super) fn new(watch: Fd) -> nix::Result<Signals> {
+    pub(super) fn new(watch: Arc<Fd<Inotify>>) -> nix::Result<Signals> {
         let signals = Signals {
             watch,
             bell: sys::new_eventfd()?,

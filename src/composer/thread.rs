@@ -42,14 +42,13 @@ fn start_locked(
     generation: u32,
     lock: &Arc<DirLock>,
 ) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
-    let failed = |cause: std::io::Error| dir.error("set up watching of", c"", cause);
     // Watched first, then emptied, then scanned: no FIFO falls in between.
     let watch = Watch::new(dir)?;
     let contents = dir.contents()?;
     dir.sign(lock)?;
     dir.make_new()?;
-    let watch_fd = watch.fd_to_wait_on().map_err(failed)?;
-    let signals = Signals::new(watch_fd).map_err(|errno| failed(errno.into()))?;
+    let signals = Signals::new(watch.inotify().clone())
+        .map_err(|errno| dir.error("set up watching of", c"", errno))?;
     let phase = Arc::new(AtomicCell::new(Phase::Main));
     let epoll = signals.epoll().clone();
     let broker = Broker::new(dir.clone(), options.clone(), phase.clone(), watch, epoll);
@@ -129,13 +128,9 @@ impl<T> Slot<T> {
 }
 
 fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Handover) {
-    let own_lock = {
-        let desk = shared.turns.lock();
-        let mut kept = shared.dir.fds();
-        kept.extend(shared.turns.kernel.fds());
-        kept.push(desk.work.watch_fd());
-        sys::take_own_table(&kept, lock.fd())
-    };
+    let mut kept = shared.dir.fds();
+    kept.extend(shared.turns.kernel.fds());
+    let own_lock = sys::take_own_table(&kept, lock.fd());
     drop(lock);
     // All that is held from here on goes with this thread, if need be by a panic.
     let mut ends = HeldEnds::new(

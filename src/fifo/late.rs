@@ -14,13 +14,12 @@ use super::{Fifo, is_passing};
 use crate::control_dir::ControlDir;
 use crate::protocol::LOCK;
 use crate::sys::{self, Fd};
-use crate::watch::{PORTION_BYTES, new_inotify};
-use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
+use nix::sys::inotify::{AddWatchFlags as Mask, Inotify, WatchDescriptor};
 use nix::sys::stat::Mode;
 use std::collections::HashMap;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -38,7 +37,6 @@ struct Watches {
     /// Whether a close is certainly that of a command. Before Linux 6.10 inotify also reports O_PATH
     /// descriptors, which mkfifo(1) with a mode closes before the command opens its FIFO.
     closes_are_certain: bool,
-    buffer: Box<[u8; PORTION_BYTES]>,
 }
 
 /// What holding a FIFO came to.
@@ -130,7 +128,7 @@ impl Late {
     pub(super) fn unwatch(&mut self, watch: Option<WatchDescriptor>) {
         if let (Some(watch), Some(watches)) = (watch, &mut self.watches) {
             watches.ids.remove(&watch);
-            let _ = watches.inotify.watches().remove(watch);
+            let _ = watches.inotify.rm_watch(watch);
         }
     }
 
@@ -152,52 +150,33 @@ impl Late {
 }
 
 impl Watches {
-    fn new(dir: &ControlDir) -> io::Result<Watches> {
-        let mut watches = Watches {
-            inotify: new_inotify()?,
+    fn new(dir: &ControlDir) -> nix::Result<Watches> {
+        let inotify = sys::new_inotify()?;
+        Ok(Watches {
+            closes_are_certain: !tells_of_path_descriptors(&inotify, dir)?,
+            inotify,
             ids: HashMap::new(),
-            closes_are_certain: true,
-            buffer: Box::new([0; PORTION_BYTES]),
-        };
-        watches.closes_are_certain = !watches.tells_of_path_descriptors(dir)?;
-        Ok(watches)
-    }
-
-    fn tells_of_path_descriptors(&mut self, dir: &ControlDir) -> io::Result<bool> {
-        // A file that only harnesses open, and one at a time.
-        let file = sys::open_at(dir.fd(), LOCK, OFlag::O_PATH, Mode::empty())?;
-        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
-        let watch = self.inotify.watches().add(sys::path_of(file.as_fd()), mask)?;
-        drop(file);
-        let told = match self.inotify.read_events(&mut self.buffer[..]) {
-            Ok(mut events) => events.next().is_some(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
-            Err(error) => return Err(error),
-        };
-        self.inotify.watches().remove(watch)?;
-        // That the watch is removed.
-        let _ = self.inotify.read_events(&mut self.buffer[..]);
-        Ok(told)
+        })
     }
 
     fn add(&mut self, id: u64, file: &Fd) -> Option<WatchDescriptor> {
-        let mask = WatchMask::OPEN | WatchMask::CLOSE_NOWRITE;
-        let watch = self.inotify.watches().add(sys::path_of(file.as_fd()), mask);
-        let watch = watch.ok()?;
-        self.ids.insert(watch.clone(), id);
+        let mask = Mask::IN_OPEN | Mask::IN_CLOSE_NOWRITE;
+        let path = sys::path_of(file.as_fd());
+        let watch = self.inotify.add_watch(path.as_str(), mask).ok()?;
+        self.ids.insert(watch, id);
         Some(watch)
     }
 
     /// Reads one portion of events. `false` when there is none.
     fn read(&mut self, signs: &mut Vec<Sign>) -> bool {
-        let Ok(events) = self.inotify.read_events(&mut self.buffer[..]) else {
+        let Ok(events) = self.inotify.read_events() else {
             return false;
         };
         for event in events {
-            if event.mask.contains(EventMask::Q_OVERFLOW) {
+            if event.mask.contains(Mask::IN_Q_OVERFLOW) {
                 signs.push(Sign::LookAtAll);
             } else if let Some(&id) = self.ids.get(&event.wd) {
-                let closed = event.mask.contains(EventMask::CLOSE_NOWRITE);
+                let closed = event.mask.contains(Mask::IN_CLOSE_NOWRITE);
                 signs.push(if closed && self.closes_are_certain {
                     Sign::OpenedAndClosed(id)
                 } else {
@@ -207,4 +186,22 @@ impl Watches {
         }
         true
     }
+}
+
+/// Whether inotify reports descriptors that only look a file up.
+fn tells_of_path_descriptors(inotify: &Inotify, dir: &ControlDir) -> nix::Result<bool> {
+    // A file that only harnesses open, and one at a time.
+    let file = sys::open_at(dir.fd(), LOCK, OFlag::O_PATH, Mode::empty())?;
+    let mask = Mask::IN_OPEN | Mask::IN_CLOSE_NOWRITE;
+    let watch = inotify.add_watch(sys::path_of(file.as_fd()).as_str(), mask)?;
+    drop(file);
+    let told = match inotify.read_events() {
+        Ok(_) => true,
+        Err(Errno::EAGAIN) => false,
+        Err(errno) => return Err(errno),
+    };
+    inotify.rm_watch(watch)?;
+    // That the watch is removed.
+    let _ = inotify.read_events();
+    Ok(told)
 }

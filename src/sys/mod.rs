@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::epoll::{Epoll, EpollCreateFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::{InitFlags, Inotify};
 use nix::sys::stat::Mode;
 use nix::sys::timerfd::{ClockId, TimerFd, TimerFlags};
 use std::ffi::CStr;
@@ -169,6 +170,13 @@ pub(crate) fn new_eventfd() -> nix::Result<Fd<EventFd>> {
     let open = || EventFd::from_flags(flags).map(OwnedFd::from);
     // SAFETY: the descriptor came from an EventFd.
     Fd::open_as(open, |fd| unsafe { EventFd::from_owned_fd(fd) })
+}
+
+pub(crate) fn new_inotify() -> nix::Result<Fd<Inotify>> {
+    let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+    let open = || Inotify::init(flags).map(OwnedFd::from);
+    // SAFETY: the descriptor came from an Inotify.
+    Fd::open_as(open, |fd| unsafe { Inotify::from_owned_fd(fd) })
 }
 
 /// A timer of `CLOCK_MONOTONIC`.

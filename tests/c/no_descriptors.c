@@ -93,6 +93,7 @@ static void results_arrive(jep_composer *composer, const char *dir, int first_is
     AWAIT(stat_of(composer, "outstanding") == first_is_killed);
 }
 
+/* Though the process has no descriptor when the composer is closed, or one. */
 static void all_are_released(jep_composer *composer, const char *dir, int descriptors) {
     struct stopping scripts[SCRIPTS];
     start_scripts(dir, scripts);
@@ -104,8 +105,6 @@ static void all_are_released(jep_composer *composer, const char *dir, int descri
     for (int i = 0; i < descriptors; i++) free_descriptor();
     CHECK_CODE(JEP_OK, jep_close(composer));
     jep_free(composer);
-    /* What could not be opened is the next harness'. */
-    jep_free(open_composer(dir, NULL));
     for (int i = 0; i < SCRIPTS; i++) end_script(&scripts[i], "");
     while (taken_count > 0) free_descriptor();
 }

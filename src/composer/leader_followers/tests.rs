@@ -176,7 +176,6 @@ fn an_error_tells_everyone() {
         let mut desk = model.lock();
         desk.work.failed = true;
         drop(model.turns.after_work(desk));
-        drop(desk);
         assert_eq!(consumers.map(|c| c.join().unwrap()), [true, true]);
     });
 }

@@ -315,6 +315,7 @@ impl Model {
             desk.closing
                 || desk.led
                 || desk.followers > 0
+                || desk.at_the_thread > 0
                 || desk.stood_in
                 || desk.timer_due.is_some(),
             "nobody watches, and nobody will"
