@@ -46,8 +46,8 @@ pub fn explain(name: &[u8]) -> Option<String> {
              or _check (an extension may follow), like parallel_driver_op or finally_check.sh"
         ));
     }
-    let known = |prefix: &&str| name.starts_with(prefix.as_bytes());
-    if !PREFIXES.iter().any(|prefix| known(&prefix)) {
+    let runs = |prefix: &&str| name.starts_with(prefix.as_bytes());
+    if !PREFIXES.iter().any(runs) {
         let prefixes = PREFIXES.join(", ");
         return Some(format!(
             "Antithesis would not run \"{shown}\": the name must begin with one of {prefixes}"

@@ -2,9 +2,8 @@
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::ffi::c_int;
 use std::marker::PhantomData;
-use std::os::unix::ffi::OsStrExt;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use std::time::Duration;
@@ -40,14 +39,22 @@ pub fn open_standard_descriptors() {
 /// C's entry. Rust's own would open closed standard descriptors and ignore SIGPIPE: then neither a
 /// closed stdout nor a reader of stdout that is gone could be told from success.
 #[cfg(not(test))]
-#[unsafe(no_mangle)]
-extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
-    let args = (0..usize::try_from(argc).unwrap_or(0))
-        // SAFETY: C promises argc pointers to strings at argv, for the life of the process.
-        .map(|n| unsafe { CStr::from_ptr(*argv.add(n)) })
-        .map(|arg| OsStr::from_bytes(arg.to_bytes()).to_owned())
-        .collect::<Vec<OsString>>();
-    crate::run(args).into()
+mod entry {
+    use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+    use std::os::unix::ffi::OsStrExt;
+
+    #[unsafe(no_mangle)]
+    extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+        let args = (0..usize::try_from(argc).unwrap_or(0))
+            // SAFETY: C promises argc pointers to strings at argv, for the life of the process.
+            .map(|n| unsafe { CStr::from_ptr(*argv.add(n)) })
+            .map(|arg| OsStr::from_bytes(arg.to_bytes()).to_owned())
+            .collect::<Vec<OsString>>();
+        let status = crate::run(args);
+        // SAFETY: _exit has no preconditions. Nothing is buffered, so the handlers of exit(3) would
+        // find nothing to do.
+        unsafe { libc::_exit(status.into()) }
+    }
 }
 
 /// The signals that end a process by default and that others send to it. Those that report a fault
@@ -155,8 +162,8 @@ impl Signals {
                     tv_usec: 0,
                 },
                 it_value: libc::timeval {
-                    tv_sec: left.as_secs() as libc::time_t,
-                    tv_usec: left.subsec_micros().max(1) as libc::suseconds_t,
+                    tv_sec: left.as_secs() as _,
+                    tv_usec: left.subsec_micros().max(1) as _,
                 },
             };
             // SAFETY: the timer lives for the call; the old one is not asked for.
@@ -216,8 +223,8 @@ pub fn poll(
     signals: Option<&Signals>,
 ) -> Result<(), Errno> {
     let timeout = timeout.map(|timeout| libc::timespec {
-        tv_sec: timeout.as_secs() as libc::time_t,
-        tv_nsec: timeout.subsec_nanos().into(),
+        tv_sec: timeout.as_secs() as _,
+        tv_nsec: timeout.subsec_nanos() as _,
     });
     // SAFETY: `Polled` is a pollfd in memory, and its descriptor is borrowed for as long as it
     // lives. The other pointers are null, or to objects that live for the call.
