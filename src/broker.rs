@@ -138,7 +138,7 @@ impl Broker {
     /// Tells clients that a harness lives, and takes in what came since the directory was listed. The
     /// returned descriptor tells them as long as it is open.
     pub(crate) fn come_alive(&mut self) -> Result<Fd, Error> {
-        let alive = self.dir.publish_alive()?;
+        let alive = self.dir.publish_alive(self.options.results)?;
         let watched = self.watch.watch_alive(&alive).and_then(|()| {
             let stat = sys::stat_of(alive.as_fd())?;
             self.alive = Some(stat.file);
@@ -419,7 +419,7 @@ impl Broker {
         self.route_again();
     }
 
-    /// Delivers the harness' result.
+    /// Delivers the harness' result, or only its status when the result is `in_file`.
     pub(crate) fn complete(
         &mut self,
         id: u64,
@@ -446,7 +446,7 @@ impl Broker {
         }
         let nothing = Bytes::Borrowed(b"");
         let result = if in_file { &nothing } else { result };
-        let completion = self.send(id, Some(status), result, in_file);
+        let completion = self.send(id, Some(status), result);
         match completion {
             Completion::Abandoned => self.stats.abandoned += 1,
             _ => self.stats.completed += 1,
@@ -486,7 +486,11 @@ impl Broker {
         unwritten: UnwrittenResult,
     ) -> Error {
         let UnwrittenResult { error, may_pass } = unwritten;
-        let error = if self.table.get(id).is_some_and(|e| e.kind == Some(Kind::Check)) {
+        let error = if self
+            .table
+            .get(id)
+            .is_some_and(|e| e.kind == Some(Kind::Check))
+        {
             let mut told = result.as_slice().to_vec();
             told.extend_from_slice(unwritten_line(&error.to_string()).as_bytes());
             let _ = self.complete(id, status, &Bytes::Shared(Arc::new(told)), false);
@@ -570,21 +574,21 @@ impl Broker {
         };
         let kind = entry.kind;
         self.stats.answered += 1;
-        let (result, in_file) = match (self.options.results, kind) {
+        let result = match (self.options.results, kind) {
             (Results::File, Some(_)) => {
                 match self.dir.write_result(&entry.fifo.name, &reply.result) {
-                    Ok(()) => (Arc::default(), true),
+                    Ok(()) => Arc::default(),
                     Err(unwritten) => {
                         let mut told = reply.result.to_vec();
                         let cause = unwritten.error.to_string();
                         told.extend_from_slice(unwritten_line(&cause).as_bytes());
-                        (Arc::new(told), false)
+                        Arc::new(told)
                     }
                 }
             }
-            _ => (reply.result.clone(), false),
+            _ => reply.result.clone(),
         };
-        self.send(id, reply.status, &Bytes::Shared(result), in_file);
+        self.send(id, reply.status, &Bytes::Shared(result));
         if kind == Some(Kind::Check) && self.standing.check_answered(&reply) {
             self.wake = true;
             self.route_again();
@@ -593,18 +597,12 @@ impl Broker {
 
     /// Lets a command go: end of file without a mark.
     fn release(&mut self, id: u64) {
-        self.send(id, None, &Bytes::Borrowed(b""), false);
+        self.send(id, None, &Bytes::Borrowed(b""));
     }
 
     /// Sends a reply: what fits now; the rest, and what cannot be sent yet, goes on in the background.
-    fn send(
-        &mut self,
-        id: u64,
-        status: Option<u8>,
-        result: &Bytes<'_>,
-        in_file: bool,
-    ) -> Completion {
-        match self.send_at_once(id, status, result.as_slice(), in_file) {
+    fn send(&mut self, id: u64, status: Option<u8>, result: &Bytes<'_>) -> Completion {
+        match self.send_at_once(id, status, result.as_slice()) {
             AtOnce::Done => Completion::Done,
             AtOnce::Nobody => Completion::Abandoned,
             AtOnce::Later(sent) => {
@@ -617,7 +615,6 @@ impl Broker {
                             result: result.shared(),
                         },
                         sent,
-                        in_file,
                         unlinked: false,
                         bids_farewell: false,
                     });
@@ -628,13 +625,7 @@ impl Broker {
     }
 
     /// Sends what can be sent without holding anything.
-    fn send_at_once(
-        &mut self,
-        id: u64,
-        status: Option<u8>,
-        result: &[u8],
-        in_file: bool,
-    ) -> AtOnce {
+    fn send_at_once(&mut self, id: u64, status: Option<u8>, result: &[u8]) -> AtOnce {
         let Some(entry) = self.table.get_mut(id) else {
             return AtOnce::Nobody;
         };
@@ -679,18 +670,14 @@ impl Broker {
         entry.fifo.reader = Reader::Seen;
         let sent = match fifo::write(&writer, result) {
             Written::All => {
-                let last_word = LastWord::of(status, in_file, entry.may_repeat);
+                let last_word = LastWord::of(status, entry.may_repeat);
                 let marked = fifo::say(&writer, last_word);
                 // It was opened by this name a moment ago.
                 self.dir.remove(&entry.fifo.name);
                 self.stats.released += u64::from(status.is_none());
                 self.forget(id);
                 drop(writer);
-                return if marked {
-                    AtOnce::Done
-                } else {
-                    AtOnce::Nobody
-                };
+                return if marked { AtOnce::Done } else { AtOnce::Nobody };
             }
             Written::Nobody => {
                 self.discard(id);
@@ -799,8 +786,13 @@ impl Broker {
         }
         let now = Instant::now();
         let deadlines = [release, farewell].into_iter().flatten();
-        let deadline = deadlines.map(|(_, at)| at.saturating_duration_since(now)).min();
-        [self.retry.due_after(now), deadline].into_iter().flatten().min()
+        let deadline = deadlines
+            .map(|(_, at)| at.saturating_duration_since(now))
+            .min();
+        [self.retry.due_after(now), deadline]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn next_release(&mut self) -> Option<(u64, Instant)> {
@@ -908,13 +900,10 @@ impl Broker {
             Stage::Answered => return,
             Stage::Sending(sending) if sending.sent == 0 => {
                 // What fits needs not be held.
-                let (status, in_file) = (sending.reply.status, sending.in_file);
+                let status = sending.reply.status;
                 let result = sending.reply.result.clone();
                 if result.len() <= AT_ONCE
-                    && !matches!(
-                        self.send_at_once(id, status, &result, in_file),
-                        AtOnce::Later(_)
-                    )
+                    && !matches!(self.send_at_once(id, status, &result), AtOnce::Later(_))
                 {
                     return;
                 }
@@ -972,13 +961,7 @@ impl Broker {
     }
 
     /// [`Broker::give_to_its_own`], for the library's thread.
-    fn attach_to_its_own(
-        &mut self,
-        name: CString,
-        writer: Fd,
-        stat: &Stat,
-        ends: &mut HeldEnds,
-    ) {
+    fn attach_to_its_own(&mut self, name: CString, writer: Fd, stat: &Stat, ends: &mut HeldEnds) {
         if self.table.id_of(stat.file).is_none() {
             self.accept(name, stat, false, sys::monotonic_ns());
         }
@@ -1050,7 +1033,7 @@ impl Broker {
         match ends.write(id, &sending.reply.result[sending.sent..]) {
             Written::All => {
                 let status = sending.reply.status;
-                let last_word = LastWord::of(status, sending.in_file, *may_repeat);
+                let last_word = LastWord::of(status, *may_repeat);
                 if !ends.say(id, last_word) {
                     return self.discard(id);
                 }

@@ -332,7 +332,10 @@ fn copy_of(result: &[u8]) -> Result<Bytes<'_>, Error> {
     Bytes::new(result).map_err(|error| {
         Error::new(
             ErrorKind::Invalid,
-            format!("no copy of a result of {} bytes can be made: {error}", result.len()),
+            format!(
+                "no copy of a result of {} bytes can be made: {error}",
+                result.len()
+            ),
         )
     })
 }

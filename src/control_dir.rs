@@ -1,7 +1,8 @@
 //! The control directory: who may own it, what belongs in it, and everything done in it by name.
 
 use crate::error::{Error, ErrorKind};
-use crate::protocol::{ALIVE, LOCK, NEW, RESULT_PREFIX, mark, result_name};
+use crate::options::Results;
+use crate::protocol::{ALIVE, ALIVE_RESULTS_IN_FILES, LOCK, NEW, RESULT_PREFIX, mark, result_name};
 use crate::sys::{self, Fd, FileId, Stat};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, renameat};
@@ -358,9 +359,12 @@ impl ControlDir {
     /// # Errors
     ///
     /// [`ErrorKind::Directory`]: the file system cannot carry the mark.
-    pub(crate) fn publish_alive(&self) -> Result<Fd, Error> {
+    pub(crate) fn publish_alive(&self, results: Results) -> Result<Fd, Error> {
         let failed = |errno: Errno| self.error("create", ALIVE, errno);
-        let mode = self.file_mode();
+        let mode = match results {
+            Results::Fifo => self.file_mode(),
+            Results::File => self.file_mode() | Mode::from_bits_truncate(ALIVE_RESULTS_IN_FILES),
+        };
         let staged = staged_name(ALIVE);
         mkfifoat(self.new_dir(), &*staged, mode).map_err(failed)?;
         let published = self.try_mark(&staged).and_then(|writer| {

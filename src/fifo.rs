@@ -11,7 +11,7 @@ pub(crate) mod held;
 pub(crate) mod late;
 
 use crate::control_dir::ControlDir;
-use crate::protocol::{NOT_TAKEN, RESULT_IN_FILE, mark};
+use crate::protocol::{NOT_TAKEN, mark};
 use crate::sys::{self, Fd, FileId, Stat};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -133,8 +133,8 @@ pub(crate) fn write(writer: &Fd, result: &[u8]) -> Written {
 /// systems cannot change a file without a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LastWord {
-    /// The result is complete, in the FIFO or in its file.
-    Complete { status: u8, in_file: bool },
+    /// The result is complete.
+    Complete(u8),
     /// The command is released, and its operation may have begun: nothing is said.
     Released,
     /// The command is released, and nobody has begun its operation.
@@ -143,9 +143,9 @@ pub(crate) enum LastWord {
 
 impl LastWord {
     /// Without a status the command is released.
-    pub(crate) fn of(status: Option<u8>, in_file: bool, may_repeat: bool) -> LastWord {
+    pub(crate) fn of(status: Option<u8>, may_repeat: bool) -> LastWord {
         match status {
-            Some(status) => LastWord::Complete { status, in_file },
+            Some(status) => LastWord::Complete(status),
             None if may_repeat => LastWord::NotTaken,
             None => LastWord::Released,
         }
@@ -156,9 +156,7 @@ impl LastWord {
 pub(crate) fn say(writer: &Fd, last_word: LastWord) -> bool {
     let chmod = |bits| fchmod(&**writer, Mode::from_bits_truncate(bits)).is_ok();
     match last_word {
-        LastWord::Complete { status, in_file } => {
-            chmod(mark(status) | if in_file { RESULT_IN_FILE } else { 0 })
-        }
+        LastWord::Complete(status) => chmod(mark(status)),
         LastWord::Released => true,
         LastWord::NotTaken => {
             // A command that does not hear it takes its operation for begun.

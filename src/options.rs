@@ -162,7 +162,10 @@ mod tests {
             (r#"{"max_fds": 1.5}"#, "\"max_fds\""),
             (r#"{"close_linger_ms": -1}"#, "\"close_linger_ms\""),
             (r#"{"drop_abandoned": "no"}"#, "\"drop_abandoned\""),
-            (r#"{"op_release_after_ms": "10 s"}"#, "\"op_release_after_ms\""),
+            (
+                r#"{"op_release_after_ms": "10 s"}"#,
+                "\"op_release_after_ms\"",
+            ),
         ] {
             let error = Options::from_json(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Options);

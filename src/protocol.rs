@@ -84,9 +84,6 @@ pub const fn mark(status: u8) -> u32 {
     0o100 | (status & 0o077) | ((status & 0o300) << 1)
 }
 
-/// Beside the mark: the result is in the file of [`result_name`], and not in the FIFO.
-pub const RESULT_IN_FILE: u32 = 0o1000;
-
 /// The exit status in a FIFO's permission bits; `None` when the mark is missing.
 pub const fn marked_status(mode: u32) -> Option<u8> {
     if mode & 0o100 == 0 {
@@ -131,6 +128,10 @@ pub fn unwritten_line(cause: &str) -> String {
 /// Permission bits of a FIFO that is released although nobody has taken its operation: its command
 /// may publish it again, and need not fear to run it twice. Commands make their FIFOs with others.
 pub const NOT_TAKEN: u32 = 0o640;
+
+/// Permission bit of `.alive`: the results of this harness go to files. A command whose FIFO was
+/// complete and empty, and whose file is not there, then knows that its result is lost.
+pub const ALIVE_RESULTS_IN_FILES: u32 = 0o100;
 
 /// The control directory in force: [`DIR_VARIABLE`], else [`DEFAULT_DIR`].
 pub fn default_dir() -> PathBuf {

@@ -33,8 +33,7 @@ pub(crate) enum Event {
 impl Watch {
     /// Starts to watch for names that appear in `dir`.
     pub(crate) fn new(dir: &ControlDir) -> Result<Watch, Error> {
-        let failed =
-            |errno: Errno| dir.error("watch", c"", errno).with_advice(advice(errno));
+        let failed = |errno: Errno| dir.error("watch", c"", errno).with_advice(advice(errno));
         let inotify = sys::new_inotify().map_err(failed)?;
         let mask = Mask::IN_CREATE
             | Mask::IN_MOVED_TO

@@ -8,7 +8,7 @@ use crate::failure::Failed;
 use crate::name::Name;
 use crate::outside::{End, Outside, Woken};
 use crate::protocol::{
-    ALIVE, Kind, NEW, NOT_TAKEN, PUBLISHED_OPEN, RESULT_IN_FILE, marked_status, result_name,
+    ALIVE, ALIVE_RESULTS_IN_FILES, Kind, NEW, NOT_TAKEN, PUBLISHED_OPEN, marked_status, result_name,
 };
 use crate::result::{Drained, Received};
 use crate::sys::Polled;
@@ -227,22 +227,22 @@ impl Harness {
         }
     }
 
-    /// Takes the result of a complete request from its file, if the mark says that it is there. `false`
-    /// when the file is gone: another harness has emptied the directory since.
+    /// Takes the file with the result of a complete request, when nothing came through its FIFO.
+    /// `false` when results of this harness go to files, and this one's is gone.
     pub fn take_result_file(
         &self,
         request: &Request,
         received: &mut Received,
     ) -> Result<bool, Failed> {
-        let failed = Failed::to("read the result's file");
-        if self.mode(request).map_err(failed)? & RESULT_IN_FILE == 0 {
-            return Ok(true);
-        }
         let published = CString::new(request.name.published()).unwrap_or_default();
         let name = result_name(&published);
+        let failed = Failed::to("read the result's file");
         let file = match fs::openat(&self.directory, &*name, READ, Mode::empty()) {
             Ok(file) => file,
-            Err(Errno::NOENT) => return Ok(false),
+            Err(Errno::NOENT) => {
+                let mode = fs::fstat(&self.alive).map_err(failed)?.st_mode;
+                return Ok(mode & ALIVE_RESULTS_IN_FILES == 0);
+            }
             Err(errno) => return Err(failed(errno)),
         };
         received.drain(file.as_fd()).map_err(failed)?;

@@ -257,7 +257,7 @@ fn bytes_in_alive_change_nothing() {
     let place = Place::new();
     let harness = RawHarness::new(&place.control());
     // A reader keeps them where they are.
-    let alive = place.control().join(ALIVE);
+    let alive = place.control().join(ALIVE.to_str().unwrap());
     let reader = File::options()
         .read(true)
         .custom_flags(OFlag::O_NONBLOCK.bits())

@@ -122,7 +122,10 @@ impl Retry {
         match self.again {
             Some((due, after)) if due <= now => {
                 self.again = Some((now + 2 * after, 2 * after));
-                self.trying = (std::mem::take(&mut self.doubtful), std::mem::take(&mut self.rescan));
+                self.trying = (
+                    std::mem::take(&mut self.doubtful),
+                    std::mem::take(&mut self.rescan),
+                );
                 self.trying.clone()
             }
             _ => (BTreeSet::new(), false),

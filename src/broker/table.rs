@@ -44,8 +44,6 @@ pub(super) struct Sending {
     pub(super) reply: Reply,
     /// How much of the result is in the pipe.
     pub(super) sent: usize,
-    /// The result is in a file, and only the mark is to be set.
-    pub(super) in_file: bool,
     /// The name is removed already.
     pub(super) unlinked: bool,
     /// Nobody has come for it, and it is closed after a while.

@@ -31,7 +31,11 @@ pub(super) fn start(
 ) -> Result<(Arc<Shared>, JoinHandle<()>), Error> {
     // Before anything is made in it.
     let looked = dir.contents();
-    let lock = Arc::new(looked.and_then(|_| dir.lock()).inspect_err(|_| dir.undo())?);
+    let lock = Arc::new(
+        looked
+            .and_then(|_| dir.lock())
+            .inspect_err(|_| dir.undo())?,
+    );
     // Whatever fails, the lock is held until everything is taken away.
     start_locked(dir, options, generation, &lock).inspect_err(|_| dir.undo())
 }
@@ -249,6 +253,8 @@ fn panicked(panic: &(dyn Any + Send)) -> Error {
         .unwrap_or("for an unknown reason");
     Error::new(
         ErrorKind::Panic,
-        format!("the library's thread failed, which is a bug of the library; please report: {text}"),
+        format!(
+            "the library's thread failed, which is a bug of the library; please report: {text}"
+        ),
     )
 }

@@ -82,4 +82,3 @@ pub struct jep_fifo_op {
     /// 0. Room for later versions.
     pub spare: [u8; 32],
 }
-

@@ -51,11 +51,7 @@ pub(crate) enum Tried {
 }
 
 impl HeldEnds {
-    pub(crate) fn new(
-        dir: Arc<ControlDir>,
-        epoll: Arc<Fd<Epoll>>,
-        late_token: u64,
-    ) -> HeldEnds {
+    pub(crate) fn new(dir: Arc<ControlDir>, epoll: Arc<Fd<Epoll>>, late_token: u64) -> HeldEnds {
         HeldEnds {
             late: Late::new(epoll.clone(), late_token),
             dir,

@@ -68,12 +68,7 @@ impl Late {
         }
     }
 
-    pub(super) fn hold(
-        &mut self,
-        id: u64,
-        fifo: &Fifo,
-        dir: &ControlDir,
-    ) -> nix::Result<Outcome> {
+    pub(super) fn hold(&mut self, id: u64, fifo: &Fifo, dir: &ControlDir) -> nix::Result<Outcome> {
         if !sys::has_own_table() {
             return Ok(Outcome::CannotWait);
         }

@@ -130,11 +130,7 @@ pub(crate) fn open_at(
     flags: OFlag,
     mode: Mode,
 ) -> nix::Result<Fd> {
-    let flags = flags
-        | OFlag::O_NONBLOCK
-        | OFlag::O_NOFOLLOW
-        | OFlag::O_CLOEXEC
-        | OFlag::O_NOCTTY;
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NOCTTY;
     loop {
         match Fd::open(|| nix::fcntl::openat(dir, name, flags, mode)) {
             Err(Errno::EINTR) => {}

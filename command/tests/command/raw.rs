@@ -28,14 +28,14 @@ fn write_end(path: &Path) -> nix::Result<File> {
 
 impl RawHarness {
     pub fn new(dir: &Path) -> RawHarness {
-        fs::create_dir_all(dir.join(NEW)).unwrap();
-        let fresh = dir.join(NEW).join("alive");
+        fs::create_dir_all(dir.join(NEW.to_str().unwrap())).unwrap();
+        let fresh = dir.join(NEW.to_str().unwrap()).join("alive");
         nix::unistd::mkfifo(&fresh, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
         let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let reader = open(&fresh, flags, Mode::empty()).unwrap();
         let alive = write_end(&fresh).unwrap();
         drop(reader);
-        fs::rename(&fresh, dir.join(ALIVE)).unwrap();
+        fs::rename(&fresh, dir.join(ALIVE.to_str().unwrap())).unwrap();
         RawHarness {
             dir: dir.to_owned(),
             alive,
@@ -47,7 +47,11 @@ impl RawHarness {
     }
 
     pub fn chmod_alive(&self, mode: u32) {
-        fs::set_permissions(self.dir.join(ALIVE), fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(
+            self.dir.join(ALIVE.to_str().unwrap()),
+            fs::Permissions::from_mode(mode),
+        )
+        .unwrap();
     }
 
     /// The names that commands have published.

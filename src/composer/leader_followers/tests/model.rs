@@ -3,8 +3,8 @@
 use super::super::{Desk, Kernel, LeaderFollowers, Next, Work};
 use super::time::Instant;
 use crate::error::{Error, ErrorKind};
-use crate::protocol::Kind;
 use crate::op::FifoOp;
+use crate::protocol::Kind;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread::{self, JoinHandle};
 use std::collections::VecDeque;
