@@ -53,17 +53,18 @@
 // jep_fifo_next: jep_wake was called.
 #define JEP_WOKEN 2
 
-// jep_complete: the result is accepted, and its delivery goes on in the background: the script
+// jep_complete: the result is accepted, and its delivery goes on in the background: the command
 // reads slowly, or has yet to open its FIFO. Nothing is left for the caller to do.
 #define JEP_PENDING 3
 
-// jep_complete: the script is gone, nobody waits for this result. Not an error of the test.
+// jep_complete: the command is gone or was answered, so nobody waits for this result. Not an error of the test.
 #define JEP_ABANDONED 4
 
-// The composer is closed; scripts that still waited were released without a result.
+// The composer is closed; commands that still waited were released without a result.
 #define JEP_CLOSED 5
 
-// An argument that can never be right: NULL where it is not allowed, a status outside 0 to 255.
+// An argument that can never be right: NULL where it is not allowed, a status outside 0 to 255, a
+// result of which no copy can be made.
 #define JEP_ERR_INVALID -10
 
 // The options are not a JSON object of known keys with values of the right type.
@@ -103,8 +104,14 @@
 // jep_phase: the check was taken from the queue.
 #define JEP_PHASE_FINAL 1
 
-// jep_phase: the check was completed.
+// jep_phase: the check was completed, or was answered by the library.
 #define JEP_PHASE_CHECKED 2
+
+// jep_want: operations.
+#define JEP_WANT_OP 1
+
+// jep_want: checks.
+#define JEP_WANT_CHECK 2
 
 // The version of this header's functions, constants and structures.
 #define JEP_ABI_VERSION 1
@@ -112,7 +119,7 @@
 // An open control directory.
 typedef struct jep_composer jep_composer;
 
-// An operation or a check that a script waits for. Owned by the caller, filled by jep_fifo_next.
+// An operation or a check that a command waits for. Owned by the caller, filled by jep_fifo_next.
 typedef struct {
   // What jep_complete takes. Unique for the composer's life, never 0.
   uint64_t id;
@@ -133,7 +140,7 @@ extern "C" {
 #endif // __cplusplus
 
 // Opens a control directory: creates it (mode 0700) and its parents where missing, locks it,
-// removes what an earlier harness left and releases or adopts the scripts waiting there, tells
+// removes what an earlier harness left and releases or adopts the commands waiting there, tells
 // clients that a harness lives, and starts to watch. Starts one thread, "jep-watcher".
 //
 // dir: a path; NULL for $JEPSEN_FIFO_DIR, or /run/jepsen where that is unset or empty.
@@ -141,10 +148,13 @@ extern "C" {
 //   "shared" (false): accept a directory that others may write to;
 //   "results" ("fifo"): "file" puts the result of op-<id> into the file invoke_<id> instead;
 //   "on_open" ("release"): "adopt" queues FIFOs older than the harness instead of releasing them;
-//   "max_fds" (a quarter of RLIMIT_NOFILE): FIFOs held open at a time; beyond, FIFOs are opened
-//     when they are completed, and their scripts are not seen to die before;
-//   "close_linger_ms" (1000): how long jep_close waits for scripts to take what is pending;
-//   "drop_abandoned" (true): forget a queued operation whose script has died.
+//   "max_fds" (a quarter of RLIMIT_NOFILE): FIFOs held open at a time, at least 2; beyond, FIFOs are
+//     opened when they are completed, and their commands are not seen to die before;
+//   "close_linger_ms" (1000): how long jep_close waits for commands to take what is pending;
+//   "drop_abandoned" (true): forget a queued operation whose command has died;
+//   "op_release_after_ms" (10000; 0: never): an operation's command is answered by the library
+//     ("running: ..." or "waiting: ...", status 0) so long after its arrival, and completing the
+//     operation later is JEP_ABANDONED.
 // out: takes the handle, which is the caller's to free with jep_free.
 // errbuf, errcap: a buffer of errcap bytes that takes a message in words on failure, cut to fit and
 //   NUL-terminated; may be NULL.
@@ -164,33 +174,76 @@ int32_t jep_open(const char *dir,
 //
 // Taking a check moves the phase to JEP_PHASE_FINAL: operations queued before it have been given
 // out by then; later ones are answered by the library. Of several threads waiting, each operation
-// goes to exactly one. A signal handler that runs meanwhile does not end the wait.
+// goes to exactly one. A signal handler that runs meanwhile does not end the wait, and
+// pthread_cancel takes effect only after the call has returned: use jep_wake.
 //
 // Returns JEP_OK, JEP_TIMEOUT, JEP_WOKEN (it takes precedence over operations), JEP_CLOSED, or
 // JEP_ERR_INVALID (NULL), JEP_ERR_DIRECTORY (the control directory was taken away; every later call
 // says the same), JEP_ERR_IO, JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
 int32_t jep_fifo_next(jep_composer *composer, int64_t timeout_us, jep_fifo_op *out);
 
-// Completes an operation or the check. Never waits for the script: what does not fit its pipe is
+// Completes an operation or the check. Never waits for the command: what does not fit its pipe is
 // copied, and delivered in the background.
 //
 // op_id: from jep_fifo_op.id.
-// status: 0 to 255, the exit status of the script's command. Antithesis reports every status but 0,
+// status: 0 to 255, the exit status of the command. Antithesis reports every status but 0,
 //   so operations are completed with 0 whatever came of them, and a check with 1 only when the
 //   history is invalid or the harness failed.
 // data, len: what the command prints; any bytes; data may be NULL when len is 0. Borrowed for the
 //   call.
 //
-// Returns JEP_OK (the script has it, or finds it in its pipe), JEP_PENDING, JEP_ABANDONED,
-// JEP_CLOSED, or JEP_ERR_INVALID (NULL, or a status out of range), JEP_ERR_UNKNOWN_OP, JEP_ERR_IO
-// (with "results": "file", the file could not be written), JEP_ERR_FORKED, JEP_ERR_PANIC. After
-// JEP_ERR_INVALID and JEP_ERR_IO the operation still awaits its completion. Thread-safe.
-// Since 0.1.0.
+// Returns JEP_OK (the command has it, or finds it in its pipe), JEP_PENDING, JEP_ABANDONED,
+// JEP_CLOSED, or JEP_ERR_INVALID (NULL, a status out of range, a length of which no copy can be made),
+// JEP_ERR_UNKNOWN_OP, JEP_ERR_IO (with "results": "file", the file could not be written; jep_failure
+// says why), JEP_ERR_FORKED, JEP_ERR_PANIC. After JEP_ERR_INVALID the operation still awaits its
+// completion; after JEP_ERR_IO too when that may pass, such as a full disk, and else its command was
+// told. Thread-safe. Since 0.1.0.
 int32_t jep_complete(jep_composer *composer,
                      uint64_t op_id,
                      int32_t status,
                      const uint8_t *data,
                      uint64_t len);
+
+// Which kinds jep_fifo_next and jep_fd give out.
+//
+// kinds: JEP_WANT_OP, JEP_WANT_CHECK, both (as after jep_open), or 0 for nothing. With JEP_WANT_CHECK
+//   alone (no worker is free) a check is taken past the operations queued before it, and those are
+//   answered by the library ("ended: ...").
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (NULL, or other bits), JEP_ERR_FORKED, JEP_ERR_PANIC.
+// Thread-safe. Since 0.1.0.
+int32_t jep_want(jep_composer *composer,
+                 int32_t kinds);
+
+// From now on the library answers every command of a kind, queued or to come: the generator is
+// exhausted, the harness failed, the verdict is known early. Operations that jep_fifo_next has given
+// out are still the caller's to complete. A check answered so in JEP_PHASE_MAIN makes the phase
+// JEP_PHASE_CHECKED, and one call of jep_fifo_next return JEP_WOKEN. Completing a check that was
+// given out puts its verdict in the place of this answer.
+//
+// kind: JEP_KIND_OP or JEP_KIND_CHECK.
+// status: 0 to 255, the exit status of the commands; negative: withdraw the answer, and let these
+//   commands come to the harness again as far as the phase allows.
+// data, len: what the commands print, as for jep_complete. Copied.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (NULL, an unknown kind, a status above 255, no memory for the
+// copy), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_answer_all(jep_composer *composer,
+                       int32_t kind,
+                       int32_t status,
+                       const uint8_t *data,
+                       uint64_t len);
+
+// Why the composer failed, in words: the path, the reason, what to do. When it has not, why a result
+// could not be written to its file the last time that happened (JEP_ERR_IO of jep_complete).
+//
+// buf, cap: as for jep_dir.
+//
+// Returns the length of the whole text in bytes, without the NUL; 0 when nothing went wrong; or
+// JEP_ERR_INVALID (NULL composer), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int64_t jep_failure(jep_composer *composer,
+                    char *buf,
+                    uint64_t cap);
 
 // How far the test has come: JEP_PHASE_MAIN, JEP_PHASE_FINAL or JEP_PHASE_CHECKED. An acquire load;
 // may be asked for every operation, and from a signal handler.
@@ -215,12 +268,13 @@ int32_t jep_wake(jep_composer *composer);
 // had), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
 int32_t jep_fd(jep_composer *composer);
 
-// Whether the script that waits for an operation is known to be gone: 1, else 0. A script that was
-// killed before it opened its FIFO cannot be told from a slow one: 0.
+// Whether the command that waits for an operation is known to be gone, or was answered by the library:
+// 1, else 0. A command that was killed before it opened its FIFO cannot be told from a slow one: 0.
 //
 // Returns 0 or 1, or JEP_ERR_INVALID (NULL), JEP_ERR_UNKNOWN_OP, JEP_ERR_FORKED, JEP_ERR_PANIC.
 // Thread-safe. Since 0.1.0.
-int32_t jep_abandoned(jep_composer *composer, uint64_t op_id);
+int32_t jep_abandoned(jep_composer *composer,
+                      uint64_t op_id);
 
 // The control directory in force, as a path.
 //
@@ -240,7 +294,7 @@ int64_t jep_dir(jep_composer *composer, char *buf, uint64_t cap);
 // composer), JEP_ERR_FORKED, JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
 int64_t jep_stats(jep_composer *composer, char *buf, uint64_t cap);
 
-// Closes: every thread in jep_fifo_next gets JEP_CLOSED; every script that still waits is released
+// Closes: every thread in jep_fifo_next gets JEP_CLOSED; every command that still waits is released
 // (end of file without a mark); what is pending is delivered for at most close_linger_ms; what is
 // ours in the directory is removed, and the directory is free for the next harness. Results in
 // files stay. Returns when all that is done. The handle stays valid, and jep_fd readable, until

@@ -1,43 +1,33 @@
 //! The composer: one control directory, shared by the threads of a harness.
 //!
 //! Whoever waits for an operation watches the directory itself: a hop from a watching thread to the
-//! waiting one would cost more than all the rest. The library's own thread stands by. It takes over
-//! when nobody has watched for a while ([`leader_followers`]), and delivers what a pipe had
-//! no room for. The timer that calls it runs only after something has happened: an idle composer
-//! wakes up nobody.
+//! waiting one would cost more than all the rest. The library's own thread ([`thread`]) stands by. It
+//! takes over when nobody has watched for a while ([`leader_followers`]), and holds what must be held.
+//! The timer that calls it runs only when something is due: an idle composer wakes up nobody.
 
 mod leader_followers;
+mod signals;
+mod thread;
 
 pub use leader_followers::Next;
 
-use crate::directory::{ControlDir, DirLock};
+use crate::broker::Broker;
+use crate::control_dir::ControlDir;
 use crate::error::{Error, ErrorKind};
+use crate::op::{Bytes, Completion, FifoOp, Kinds, Phase, Reply};
 use crate::options::{Options, Results};
-use crate::protocol;
-use crate::state::{Completion, FifoOp, LATECOMERS, Output, Phase, State};
+use crate::protocol::{self, Kind};
 use crate::sys::{self, Fd};
-use leader_followers::{Kernel, LeaderFollowers, Work};
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::time::TimeSpec;
-use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crossbeam_utils::atomic::AtomicCell;
+use leader_followers::{LeaderFollowers, Work};
+use nix::sys::epoll::Epoll;
+use once_cell::sync::OnceCell;
+use signals::Signals;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-const THREAD_NAME: &str = "jep-watcher";
-const THREAD_STACK_BYTES: usize = 256 * 1024;
-
-/// What epoll reports that is not an operation's FIFO. Operations count from 1.
-const TOKEN_WATCH: u64 = u64::MAX;
-const TOKEN_TIMER: u64 = u64::MAX - 1;
-const TOKEN_STOP: u64 = u64::MAX - 2;
+use std::time::Duration;
 
 /// A control directory, open for test commands. All methods may be called from any thread.
 ///
@@ -46,42 +36,32 @@ const TOKEN_STOP: u64 = u64::MAX - 2;
 #[derive(Debug)]
 pub struct Composer {
     shared: Arc<Shared>,
-    /// The library's thread, and the lock on the directory, until the close.
-    held: Mutex<Option<(JoinHandle<()>, DirLock)>>,
+    /// The library's thread, until the close.
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Shared {
     pid: u32,
-    forks: u32,
+    /// What tells this process from its forked children.
+    generation: u32,
     dir: Arc<ControlDir>,
-    phase: Arc<AtomicI32>,
+    phase: Arc<AtomicCell<Phase>>,
     options: Options,
-    turns: LeaderFollowers<State, Fds>,
-    stop: Fd<EventFd>,
+    turns: LeaderFollowers<Broker, Signals>,
     /// What [`Composer::fd`] gives out; made at the first call.
-    ready: OnceLock<Fd<Epoll>>,
+    pollable: OnceCell<Fd<Epoll>>,
 }
 
-struct Fds {
-    /// What a leader waits on, beside the bell.
-    watch: Fd,
-    /// Readable while a consumer should look. Written only when one may be waiting on it.
-    bell: Fd<EventFd>,
-    timer: Fd<TimerFd>,
-    /// What the library's thread waits on.
-    epoll: Arc<Fd<Epoll>>,
-}
-
-impl Work for State {
+impl Work for Broker {
     fn next_op(&mut self, fresh: u64) -> Result<Option<FifoOp>, Error> {
-        match (self.take(fresh), &self.failed) {
+        match (self.take(fresh), self.failed()) {
             (None, Some(error)) => Err(error.clone()),
             (op, _) => Ok(op),
         }
     }
 
     fn has_news(&self) -> bool {
-        self.has_queued() || self.failed.is_some()
+        self.has_queued() || self.failed().is_some()
     }
 
     fn catch_up(&mut self) -> u64 {
@@ -90,46 +70,32 @@ impl Work for State {
         fresh
     }
 
-    fn tidy_up(&mut self) {
-        self.open_the_unopened();
+    fn needs_call(&self) -> bool {
+        Broker::needs_call(self)
     }
 
-    fn retry_after(&self) -> Option<Duration> {
-        State::retry_after(self)
-    }
-}
-
-impl Kernel for Fds {
-    fn watch(&self, timeout: Option<Duration>) {
-        let mut fds = [
-            PollFd::new(self.watch.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.bell.as_fd(), PollFlags::POLLIN),
-        ];
-        // An error here, EINTR among them, is a spurious wake-up: the caller looks and comes again.
-        let _ = ppoll(&mut fds, timeout.map(TimeSpec::from), None);
+    fn must_wait(&self) -> bool {
+        Broker::must_wait(self)
     }
 
-    fn ring(&self) {
-        let _ = self.bell.write(1);
+    fn tended(&self) -> u64 {
+        Broker::tended(self)
     }
 
-    fn silence(&self) {
-        let _ = self.bell.read();
+    fn empty_hands(&mut self) {
+        Broker::empty_hands(self);
     }
 
-    fn set_timer(&self, after: Duration) {
-        let once = Expiration::OneShot(TimeSpec::from(after));
-        let _ = self.timer.set(once, TimerSetTimeFlags::empty());
+    fn has_wake(&self) -> bool {
+        Broker::has_wake(self)
     }
 
-    fn let_thread_watch(&self, watch: bool) {
-        // Taken out, not only masked: inotify would still go through a waiter for none of its events.
-        let _ = if watch {
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, TOKEN_WATCH);
-            self.epoll.add(self.watch.as_fd(), event)
-        } else {
-            self.epoll.delete(self.watch.as_fd())
-        };
+    fn take_wake(&mut self) -> bool {
+        Broker::take_wake(self)
+    }
+
+    fn due_after(&mut self) -> Option<Duration> {
+        Broker::due_after(self)
     }
 }
 
@@ -143,73 +109,23 @@ impl std::fmt::Debug for Shared {
 
 impl Composer {
     /// Opens a control directory: creates it if it is missing, locks it, empties it, and starts to
-    /// watch. `None`: `$JEPSEN_FIFO_DIR`, else `/run/jepsen`.
+    /// watch. `None`: `$JEPSEN_FIFO_DIR`, else `/run/jepsen`. Leaves nothing behind when it fails.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Directory`]: the directory cannot be used: a symbolic link, not a directory,
-    /// another user's, writable by others. [`ErrorKind::Foreign`]: something else is in it.
-    /// [`ErrorKind::Busy`]: another harness has it. [`ErrorKind::Io`]: a system call failed.
+    /// another user's, writable by others, on a file system that cannot carry exit statuses.
+    /// [`ErrorKind::Foreign`]: something else is in it. [`ErrorKind::Busy`]: another harness has it.
+    /// [`ErrorKind::Io`]: a system call failed.
     pub fn open(dir: Option<&Path>, options: Options) -> Result<Composer, Error> {
         sys::close_on_fork();
         let path = dir.map_or_else(protocol::default_dir, Path::to_path_buf);
         let dir = Arc::new(ControlDir::open(&path, options.shared)?);
-        let lock = dir.lock()?;
-        let failed = |errno: Errno| dir.error("set up watching of", "", errno);
-
-        let epoll = Arc::new(new_epoll().map_err(failed)?);
-        let bell = new_eventfd().map_err(failed)?;
-        let stop = new_eventfd().map_err(failed)?;
-        let timer = Fd::open_as(
-            || {
-                TimerFd::new(
-                    ClockId::CLOCK_MONOTONIC,
-                    TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK,
-                )
-            },
-            |timer| timer.as_fd().as_raw_fd(),
-        )
-        .map_err(failed)?;
-        let phase = Arc::new(AtomicI32::new(Phase::Main as i32));
-        let state = State::open(dir.clone(), options.clone(), phase.clone(), epoll.clone())?;
-        let watch_fd = state
-            .watch()
-            .fd_to_wait_on()
-            .map_err(|error| dir.error("watch", "", error))?;
-        for (fd, token) in [
-            (watch_fd.as_fd(), TOKEN_WATCH),
-            (timer.as_fd(), TOKEN_TIMER),
-            (stop.as_fd(), TOKEN_STOP),
-        ] {
-            epoll
-                .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
-                .map_err(failed)?;
-        }
-        let fds = Fds {
-            watch: watch_fd,
-            bell,
-            timer,
-            epoll,
-        };
-        let shared = Arc::new(Shared {
-            pid: std::process::id(),
-            forks: sys::forks(),
-            dir,
-            phase,
-            options,
-            turns: LeaderFollowers::new(state, fds),
-            stop,
-            ready: OnceLock::new(),
-        });
-        let turns = &shared.turns;
-        turns.set_timer_for_retry(&mut turns.lock());
-        let in_thread = shared.clone();
-        let thread =
-            sys::spawn_without_signals(THREAD_NAME, THREAD_STACK_BYTES, move || in_thread.run())
-                .map_err(|error| shared.dir.error("start a thread to watch", "", error))?;
+        let generation = sys::generation();
+        let (shared, thread) = thread::start(&dir, options, generation)?;
         Ok(Composer {
             shared,
-            held: Mutex::new(Some((thread, lock))),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -224,21 +140,74 @@ impl Composer {
         self.shared.turns.next(timeout)
     }
 
-    /// Completes an operation with what its script is to print and its exit status. Never waits for
-    /// the script. After an error the operation still awaits its completion.
+    /// Completes an operation with what its command is to print and its exit status. Never waits for
+    /// the command.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::UnknownOp`]: not given out, or completed before. [`ErrorKind::Io`]: the result
-    /// could not be written to its file. [`ErrorKind::Forked`].
-    pub fn complete(&self, op_id: u64, status: u8, data: &[u8]) -> Result<Completion, Error> {
+    /// could not be written to its file; the message says whether the operation still awaits its
+    /// completion, as it does when the disk is full, or its command was told. [`ErrorKind::Invalid`]:
+    /// there is no memory for a copy of the result, and the operation still awaits its completion.
+    /// [`ErrorKind::Forked`].
+    pub fn complete(&self, op_id: u64, status: u8, result: &[u8]) -> Result<Completion, Error> {
         self.check_process()?;
-        self.shared.complete(op_id, status, data)
+        self.shared.complete(op_id, status, result)
+    }
+
+    /// Which kinds [`Composer::next`] and [`Composer::fd`] give out; all of them until this is called.
+    /// With [`Kinds::CHECK`] alone (no worker is free) a check is taken past the operations queued
+    /// before it, and those are answered by the library.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`].
+    pub fn want(&self, kinds: Kinds) -> Result<(), Error> {
+        self.with_broker(|broker| broker.want(kinds))
+    }
+
+    /// From now on the library answers every command of this kind, queued or to come: the generator is
+    /// exhausted, the harness failed, the verdict is known early. Operations that were taken are still
+    /// the harness' to complete. A check answered so in [`Phase::Main`] makes the phase
+    /// [`Phase::Checked`], and one call of [`Composer::next`] return [`Next::Woken`]; completing a
+    /// check that was taken puts its verdict in the place of this answer.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`]: there is no memory for a copy of the result. [`ErrorKind::Forked`].
+    pub fn answer_all(&self, kind: Kind, status: u8, result: &[u8]) -> Result<(), Error> {
+        self.check_process()?;
+        let reply = Reply {
+            status: Some(status),
+            result: copy_of(result)?.shared(),
+        };
+        self.with_broker(|broker| broker.answer_all(kind, Some(reply)))
+    }
+
+    /// Withdraws [`Composer::answer_all`]: commands of this kind go to the harness again, as far as
+    /// the phase allows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`].
+    pub fn answer_none(&self, kind: Kind) -> Result<(), Error> {
+        self.with_broker(|broker| broker.answer_all(kind, None))
+    }
+
+    /// Why the composer failed, or else why a result could not be written to its file the last time
+    /// that happened; `None` when nothing went wrong.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Forked`].
+    pub fn failure(&self) -> Result<Option<Error>, Error> {
+        self.check_process()?;
+        Ok(self.shared.turns.lock().work.failure().cloned())
     }
 
     /// How far the test has come. Costs no more than a load.
     pub fn phase(&self) -> Phase {
-        Phase::from_i32(self.shared.phase.load(Ordering::Acquire))
+        self.shared.phase.load()
     }
 
     /// Makes one call of [`Composer::next`], under way or to come, return [`Next::Woken`]. Before it
@@ -262,10 +231,10 @@ impl Composer {
     /// [`ErrorKind::Io`]: no descriptor can be had. [`ErrorKind::Forked`].
     pub fn fd(&self) -> Result<BorrowedFd<'_>, Error> {
         self.check_process()?;
-        self.shared.ready_fd()
+        self.shared.pollable()
     }
 
-    /// Whether the script that waits for this operation is known to be gone.
+    /// Whether the command that waits for this operation is known to be gone, or was answered.
     ///
     /// # Errors
     ///
@@ -273,9 +242,9 @@ impl Composer {
     pub fn abandoned(&self, op_id: u64) -> Result<bool, Error> {
         self.check_process()?;
         let mut desk = self.shared.turns.lock();
-        let abandoned = desk.work.abandoned(op_id);
-        self.shared.turns.after_work(&mut desk);
-        abandoned
+        desk.work.look_for_command(op_id)?;
+        desk = self.shared.turns.after_work(desk);
+        desk.work.is_abandoned(op_id)
     }
 
     /// The control directory in force.
@@ -294,7 +263,7 @@ impl Composer {
         Ok(desk.work.fill_stats().to_json().to_string())
     }
 
-    /// Releases every script that still waits, waits a while for pending results to be taken, and
+    /// Releases every command that still waits, waits a while for pending results to be taken, and
     /// leaves the directory to the next harness. Everyone waiting in [`Composer::next`] gets
     /// [`Next::Closed`]. Returns when all that is done; may be called again, from any thread.
     ///
@@ -306,21 +275,33 @@ impl Composer {
         if !self.shared.turns.begin_close() {
             return Ok(());
         }
-        let held = self
-            .held
+        self.shared.turns.kernel.call();
+        let thread = self
+            .thread
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some((thread, dir_lock)) = held {
-            let _ = self.shared.stop.write(1);
+        if let Some(thread) = thread {
             let _ = thread.join();
-            self.shared.finish_close(dir_lock);
         }
+        let mut desk = self.shared.turns.lock();
+        desk.work.empty_hands();
+        self.shared.turns.end_close(&mut desk);
+        Ok(())
+    }
+
+    fn with_broker(&self, change: impl FnOnce(&mut Broker)) -> Result<(), Error> {
+        self.check_process()?;
+        let mut desk = self.shared.turns.lock();
+        if !desk.is_closing() {
+            change(&mut desk.work);
+        }
+        drop(self.shared.turns.after_work(desk));
         Ok(())
     }
 
     fn check_process(&self) -> Result<(), Error> {
-        if sys::forks() == self.shared.forks {
+        if sys::is_generation(self.shared.generation) {
             return Ok(());
         }
         let here = std::process::id();
@@ -341,154 +322,67 @@ impl Drop for Composer {
             // A forked child: the descriptors are closed already and the thread is not here, but
             // their numbers may be others' by now.
             std::mem::forget(self.shared.clone());
-            let held = self.held.get_mut();
-            std::mem::forget(held.unwrap_or_else(PoisonError::into_inner).take());
+            let thread = self.thread.get_mut();
+            std::mem::forget(thread.unwrap_or_else(PoisonError::into_inner).take());
         }
     }
 }
 
+fn copy_of(result: &[u8]) -> Result<Bytes<'_>, Error> {
+    Bytes::new(result).map_err(|error| {
+        Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "no copy of a result of {} bytes can be made: {error}",
+                result.len()
+            ),
+        )
+    })
+}
+
 impl Shared {
-    fn ready_fd(&self) -> Result<BorrowedFd<'_>, Error> {
-        if let Some(ready) = self.ready.get() {
-            return Ok(ready.0.as_fd());
-        }
+    fn pollable(&self) -> Result<BorrowedFd<'_>, Error> {
         let mut desk = self.turns.lock();
-        if self.ready.get().is_none() {
-            let made = new_epoll().and_then(|ready| {
-                let fds = &self.turns.kernel;
-                for fd in [fds.watch.as_fd(), fds.bell.as_fd()] {
-                    ready.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-                }
-                Ok(ready)
-            });
-            let ready = made.map_err(|errno| self.dir.error("poll", "", errno))?;
-            let _ = self.ready.set(ready);
+        let pollable = self.pollable.get_or_try_init(|| {
+            let made = self.turns.kernel.pollable();
+            let made = made.map_err(|errno| self.dir.error("poll", c"", errno))?;
             self.turns.begin_polling(&mut desk);
-        }
-        drop(desk);
-        Ok(self.ready.get().expect("set above").0.as_fd())
+            Ok(made)
+        })?;
+        Ok(pollable.0.as_fd())
     }
 
-    // Completions
-
-    fn complete(&self, op_id: u64, status: u8, data: &[u8]) -> Result<Completion, Error> {
-        let output = Output::new(data);
+    fn complete(&self, op_id: u64, status: u8, result: &[u8]) -> Result<Completion, Error> {
+        let result = copy_of(result)?;
         let mut desk = self.turns.lock();
         if desk.is_closing() {
             return Ok(Completion::Closed);
         }
-        if self.options.results == Results::File {
-            let name = desk.work.claim(op_id)?;
+        let mut in_file = false;
+        if self.options.results == Results::File
+            && let Some(name) = desk.work.claim(op_id)?
+        {
             // Not under the lock: a disk may take its time.
             drop(desk);
-            let written = self.dir.write_result(&name, data);
+            let written = self.dir.write_result(&name, result.as_slice());
             desk = self.turns.lock();
             if desk.is_closing() {
                 self.dir.remove_result(&name);
                 return Ok(Completion::Closed);
             }
             desk.work.unclaim(op_id);
-            written?;
+            if let Err(unwritten) = written {
+                let error = desk.work.could_not_write(op_id, status, &result, unwritten);
+                drop(self.turns.after_work(desk));
+                return Err(error);
+            }
+            in_file = true;
         }
-        let completion = desk.work.complete(op_id, status, &output)?;
+        let completion = desk.work.complete(op_id, status, &result, in_file)?;
         if completion == Completion::Pending {
             self.turns.stand_in(&mut desk);
         }
-        self.turns.after_work(&mut desk);
+        drop(self.turns.after_work(desk));
         Ok(completion)
     }
-
-    // The library's thread
-
-    fn run(&self) {
-        let ran = catch_unwind(AssertUnwindSafe(|| while !self.turn(None) {}));
-        if ran.is_err() {
-            let mut desk = self.turns.lock();
-            desk.work.failed.get_or_insert(Error::new(
-                ErrorKind::Panic,
-                "the watching thread failed; please report what it printed on stderr",
-            ));
-            self.turns.call_everyone(&mut desk);
-        }
-    }
-
-    /// Waits for something to do, and does it. `true` when asked to stop.
-    fn turn(&self, deadline: Option<Instant>) -> bool {
-        let timeout = match deadline {
-            None => EpollTimeout::NONE,
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                // Rounded up: a wait of less than a millisecond must not become a spin.
-                let ms = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
-                EpollTimeout::try_from(ms).unwrap_or(EpollTimeout::MAX)
-            }
-        };
-        let mut events = [EpollEvent::empty(); 64];
-        let count = self
-            .turns
-            .kernel
-            .epoll
-            .wait(&mut events, timeout)
-            .unwrap_or(0);
-        let mut desk = self.turns.lock();
-        let mut stop = false;
-        for event in &events[..count] {
-            match event.data() {
-                TOKEN_STOP => {
-                    let _ = self.stop.read();
-                    stop = true;
-                }
-                TOKEN_TIMER => {
-                    // The descriptor does not block; a timer that was set again meanwhile has not
-                    // expired.
-                    let _ = self.turns.kernel.timer.wait();
-                    desk.work.retry();
-                    self.turns.timer_expired(&mut desk);
-                }
-                TOKEN_WATCH => self.turns.event_came(&mut desk),
-                id => desk.work.room(id),
-            }
-        }
-        self.turns.after_work(&mut desk);
-        stop
-    }
-
-    // Closing
-
-    /// The rest of the close, without the library's thread.
-    fn finish_close(&self, dir_lock: DirLock) {
-        let deadline = Instant::now().checked_add(self.options.close_linger);
-        let mut desk = self.turns.lock();
-        desk.work.begin_close();
-        self.turns.take_over(&mut desk);
-        while desk.work.sending() > 0 && deadline.is_none_or(|deadline| Instant::now() < deadline) {
-            self.turns.set_timer_for_retry(&mut desk);
-            drop(desk);
-            self.turn(deadline);
-            desk = self.turns.lock();
-        }
-        if desk.work.give_up() {
-            drop(desk);
-            std::thread::sleep(LATECOMERS);
-            desk = self.turns.lock();
-        }
-        self.turns.kernel.let_thread_watch(false);
-        desk.work.end_close();
-        drop(dir_lock);
-        self.turns.end_close(&mut desk);
-    }
-}
-
-fn new_epoll() -> nix::Result<Fd<Epoll>> {
-    Fd::open_as(
-        || Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC),
-        |epoll| epoll.0.as_raw_fd(),
-    )
-}
-
-fn new_eventfd() -> nix::Result<Fd<EventFd>> {
-    Fd::open_as(
-        || EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK),
-        AsRawFd::as_raw_fd,
-    )
 }

@@ -41,6 +41,14 @@ impl Error {
         }
     }
 
+    /// The same, followed by what to do about it; nothing is added for an empty `advice`.
+    pub(crate) fn with_advice(mut self, advice: &str) -> Error {
+        if !advice.is_empty() {
+            self.message = format!("{}; {advice}", self.message);
+        }
+        self
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         self.kind

@@ -48,20 +48,24 @@ compile_error!(
     "jepsen-antithesis needs Linux: it stands on inotify and on how Linux' FIFOs behave"
 );
 
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+compile_error!("jepsen-antithesis is made for x86-64 and aarch64");
+
+mod broker;
 mod composer;
-mod directory;
+mod control_dir;
 mod error;
 mod ffi;
 mod fifo;
+mod op;
 mod options;
 pub mod protocol;
-mod state;
 mod stats;
 mod sys;
 mod watch;
 
 pub use composer::{Composer, Next};
 pub use error::{Error, ErrorKind};
+pub use op::{Completion, FifoOp, Kinds, Phase};
 pub use options::{OnOpen, Options, Results};
 pub use protocol::Kind;
-pub use state::{Completion, FifoOp, Phase};

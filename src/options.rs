@@ -17,7 +17,7 @@ pub enum Results {
 /// What happens to FIFOs that are older than the harness.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnOpen {
-    /// Their scripts are let go: end of file without a mark. The FIFOs are removed.
+    /// Their commands are released: end of file without a mark. The FIFOs are removed.
     #[default]
     Release,
     /// They are queued as operations, oldest first, checks last.
@@ -34,13 +34,16 @@ pub struct Options {
     pub results: Results,
     /// What becomes of FIFOs older than the harness (`"on_open"`: `"release"` or `"adopt"`).
     pub on_open: OnOpen,
-    /// FIFOs held open at a time, at least 1 (`"max_fds"`). `None`: a quarter of the process'
-    /// limit. Operations beyond it are opened when they are completed; none is ever lost.
+    /// FIFOs held open at a time, at least 2: 1 counts as 2 (`"max_fds"`). `None`: a quarter of the
+    /// process' limit. Operations beyond it are opened when they are completed; none is ever lost.
     pub max_fds: Option<usize>,
-    /// How long closing waits for scripts that have not taken their result (`"close_linger_ms"`).
+    /// How long closing waits for commands that have not taken their result (`"close_linger_ms"`).
     pub close_linger: Duration,
-    /// Forget a queued operation or check whose script has died (`"drop_abandoned"`).
+    /// Forget a queued operation or check whose command has died (`"drop_abandoned"`).
     pub drop_abandoned: bool,
+    /// How long after its arrival an operation's command is answered by the library although the
+    /// operation is not complete (`"op_release_after_ms"`). `None`: never.
+    pub op_release_after: Option<Duration>,
 }
 
 impl Default for Options {
@@ -52,6 +55,7 @@ impl Default for Options {
             max_fds: None,
             close_linger: Duration::from_secs(1),
             drop_abandoned: true,
+            op_release_after: Some(Duration::from_secs(10)),
         }
     }
 }
@@ -76,6 +80,10 @@ impl Options {
         for (key, value) in &entries {
             let wrong =
                 |wanted: &str| invalid(format!("option \"{key}\" must be {wanted}, not {value}"));
+            let milliseconds = || {
+                let number = value.as_u64().map(Duration::from_millis);
+                number.ok_or_else(|| wrong("a whole number of milliseconds, 0 or more"))
+            };
             let flag = || value.as_bool().ok_or_else(|| wrong("true or false"));
             match key.as_str() {
                 "shared" => options.shared = flag()?,
@@ -100,16 +108,15 @@ impl Options {
                         _ => return Err(wrong("a whole number of at least 1")),
                     }
                 }
-                "close_linger_ms" => {
-                    options.close_linger = value
-                        .as_u64()
-                        .map(Duration::from_millis)
-                        .ok_or_else(|| wrong("a whole number of milliseconds, 0 or more"))?;
+                "close_linger_ms" => options.close_linger = milliseconds()?,
+                "op_release_after_ms" => {
+                    let after = milliseconds()?;
+                    options.op_release_after = (!after.is_zero()).then_some(after);
                 }
                 _ => {
                     return Err(invalid(format!(
                         "unknown option \"{key}\": known are shared, results, on_open, max_fds, \
-                         close_linger_ms and drop_abandoned"
+                         close_linger_ms, drop_abandoned and op_release_after_ms"
                     )));
                 }
             }
@@ -126,7 +133,7 @@ mod tests {
     fn every_option_is_read() {
         let options = Options::from_json(
             r#"{"shared": true, "results": "file", "on_open": "adopt", "max_fds": 7,
-                "close_linger_ms": 20, "drop_abandoned": false}"#,
+                "close_linger_ms": 20, "drop_abandoned": false, "op_release_after_ms": 30}"#,
         )
         .unwrap();
         assert!(options.shared);
@@ -135,6 +142,9 @@ mod tests {
         assert_eq!(options.max_fds, Some(7));
         assert_eq!(options.close_linger, Duration::from_millis(20));
         assert!(!options.drop_abandoned);
+        assert_eq!(options.op_release_after, Some(Duration::from_millis(30)));
+        let never = Options::from_json(r#"{"op_release_after_ms": 0}"#).unwrap();
+        assert_eq!(never.op_release_after, None);
     }
 
     #[test]
@@ -152,6 +162,10 @@ mod tests {
             (r#"{"max_fds": 1.5}"#, "\"max_fds\""),
             (r#"{"close_linger_ms": -1}"#, "\"close_linger_ms\""),
             (r#"{"drop_abandoned": "no"}"#, "\"drop_abandoned\""),
+            (
+                r#"{"op_release_after_ms": "10 s"}"#,
+                "\"op_release_after_ms\"",
+            ),
         ] {
             let error = Options::from_json(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Options);

@@ -1,7 +1,9 @@
-//! What both sides of a FIFO agree on: the names in the control directory, the exit statuses, and
-//! the mark that tells a script its result is complete.
+//! What both sides of a FIFO agree on: the names in the control directory, the exit statuses, the
+//! mark that tells a command its result is complete, and every line that the library itself says.
 
+use std::ffi::{CStr, CString};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Environment variable that names the control directory.
 pub const DIR_VARIABLE: &str = "JEPSEN_FIFO_DIR";
@@ -10,16 +12,26 @@ pub const DIR_VARIABLE: &str = "JEPSEN_FIFO_DIR";
 pub const DEFAULT_DIR: &str = "/run/jepsen";
 
 /// FIFO whose write end the harness holds as long as it lives.
-pub const ALIVE: &str = ".alive";
+pub const ALIVE: &CStr = c".alive";
 
 /// Where a client makes its FIFO before it publishes it by rename.
-pub const NEW: &str = ".new";
+pub const NEW: &CStr = c".new";
 
 /// File locked by the harness, with its pid inside.
-pub const LOCK: &str = ".lock";
+pub const LOCK: &CStr = c".lock";
 
 /// How the file with the result of `op-<id>` begins, where results go to files.
-pub const RESULT_PREFIX: &str = "invoke_";
+pub const RESULT_PREFIX: &[u8] = b"invoke_";
+
+/// Permission bits of a FIFO whose command has it open before it publishes it by rename from
+/// [`NEW`]. The sticky bit, which means nothing to the kernel there, says so: when such a FIFO has no
+/// reader, its command is gone, and nothing needs to be held open to see that.
+pub const PUBLISHED_OPEN: u32 = 0o1600;
+
+/// Whether a FIFO with these permission bits was open before it was published.
+pub const fn was_published_open(mode: u32) -> bool {
+    mode & 0o1000 != 0
+}
 
 const OP_PREFIX: &[u8] = b"op-";
 const CHECK: &[u8] = b"check";
@@ -60,9 +72,10 @@ impl Kind {
 
 /// Name of the file that takes the result of the FIFO `name` where results go to files:
 /// `invoke_<id>` for `op-<id>`, `invoke_check…` for a check.
-pub fn result_name(name: &[u8]) -> Vec<u8> {
+pub fn result_name(name: &CStr) -> CString {
+    let name = name.to_bytes();
     let id = name.strip_prefix(OP_PREFIX).unwrap_or(name);
-    [RESULT_PREFIX.as_bytes(), id].concat()
+    CString::new([RESULT_PREFIX, id].concat()).expect("a name has no NUL inside")
 }
 
 /// Permission bits that say "complete", with the exit status in the other eight.
@@ -78,6 +91,47 @@ pub const fn marked_status(mode: u32) -> Option<u8> {
     }
     Some(((mode & 0o077) | ((mode & 0o600) >> 1)) as u8)
 }
+
+/// What an operation that comes, or is still queued, when the check has been taken is answered.
+pub const ENDED: &str = "ended: the check has begun; this operation was not run\n";
+
+/// What an operation is answered that has been taken, and not completed for so long.
+pub fn running_line(after: Duration) -> String {
+    format!(
+        "running: not complete after {} s; the operation goes on\n",
+        after.as_secs_f64()
+    )
+}
+
+/// What an operation is answered that nobody has taken for so long.
+pub fn waiting_line(after: Duration) -> String {
+    format!(
+        "waiting: no operation could begin within {} s\n",
+        after.as_secs_f64()
+    )
+}
+
+/// What a FIFO is answered whose name is not of the protocol.
+pub fn unknown_name_line(name: &CStr) -> String {
+    format!(
+        "unknown FIFO name \"{}\"; known are op-<id>, check and check-<id>, with an id of 1 to 200 \
+         bytes that does not begin with \"check\"\n",
+        name.to_bytes().escape_ascii()
+    )
+}
+
+/// What a command is told through its FIFO when its result cannot be put into its file.
+pub fn unwritten_line(cause: &str) -> String {
+    format!("failed: the result is lost: {cause}\n")
+}
+
+/// Permission bits of a FIFO that is released although nobody has taken its operation: its command
+/// may publish it again, and need not fear to run it twice. Commands make their FIFOs with others.
+pub const NOT_TAKEN: u32 = 0o640;
+
+/// Permission bit of `.alive`: the results of this harness go to files. A command whose FIFO was
+/// complete and empty, and whose file is not there, then knows that its result is lost.
+pub const ALIVE_RESULTS_IN_FILES: u32 = 0o100;
 
 /// The control directory in force: [`DIR_VARIABLE`], else [`DEFAULT_DIR`].
 pub fn default_dir() -> PathBuf {
@@ -100,6 +154,13 @@ mod tests {
         for unmarked in [0o644, 0o600, 0o666, 0o622] {
             assert_eq!(marked_status(unmarked), None);
         }
+    }
+
+    #[test]
+    fn no_mark_looks_like_a_fifo_that_was_published_open() {
+        assert!(was_published_open(PUBLISHED_OPEN));
+        assert_eq!(marked_status(PUBLISHED_OPEN), None);
+        assert!((0..=255).all(|status| !was_published_open(mark(status))));
     }
 
     #[test]
@@ -126,8 +187,8 @@ mod tests {
 
     #[test]
     fn an_op_and_a_check_never_share_a_result_file() {
-        assert_eq!(result_name(b"op-1"), b"invoke_1");
-        assert_eq!(result_name(b"check"), b"invoke_check");
-        assert_eq!(result_name(b"check-1"), b"invoke_check-1");
+        assert_eq!(&*result_name(c"op-1"), c"invoke_1");
+        assert_eq!(&*result_name(c"check"), c"invoke_check");
+        assert_eq!(&*result_name(c"check-1"), c"invoke_check-1");
     }
 }

@@ -3,13 +3,13 @@
 //! Of several consumers that wait, one leads: it watches, the others follow, that is, sleep until
 //! it leaves. The library's thread stands by, and watches in the consumers' stead when none has for
 //! [`STAND_BY`]. As long as the composer is not closed, one of these holds whenever the desk is
-//! unlocked: a consumer leads, or has been told to; the thread stands in; the timer that calls it
-//! runs.
+//! unlocked: a consumer leads, or has been told to, or will in a moment; the thread stands in; the
+//! timer that calls it runs.
 //!
 //! loom checks this very code: the tests put a model in the place of [`Work`] and [`Kernel`].
 
 use crate::error::Error;
-use crate::state::FifoOp;
+use crate::op::FifoOp;
 use std::sync::PoisonError;
 use std::time::Duration;
 #[cfg(all(test, loom))]
@@ -58,11 +58,26 @@ pub(crate) trait Work {
     /// later one.
     fn catch_up(&mut self) -> u64;
 
-    /// Does what was left for a moment when nothing else is to do.
-    fn tidy_up(&mut self);
+    /// Whether the library's thread must be called to do what was left for it.
+    fn needs_call(&self) -> bool;
 
-    /// When the library's thread has something to look at again, if it has.
-    fn retry_after(&self) -> Option<Duration>;
+    /// Whether this thread must wait until the library's has done so.
+    fn must_wait(&self) -> bool;
+
+    /// How often the library's thread has done what was left for it.
+    fn tended(&self) -> u64;
+
+    /// Drops what was kept until the library's thread had done what was left for it.
+    fn empty_hands(&mut self);
+
+    /// Whether one call of [`LeaderFollowers::next`] is to return [`Next::Woken`].
+    fn has_wake(&self) -> bool;
+
+    /// The same, once.
+    fn take_wake(&mut self) -> bool;
+
+    /// When the library's thread has something to do, if nothing calls it before.
+    fn due_after(&mut self) -> Option<Duration>;
 }
 
 /// What wakes those who watch.
@@ -76,8 +91,11 @@ pub(crate) trait Kernel {
 
     fn silence(&self);
 
-    /// Calls the library's thread, once, in place of an earlier setting.
-    fn set_timer(&self, after: Duration);
+    /// Calls the library's thread after a while, once, in place of an earlier setting; `None`: not.
+    fn set_timer(&self, after: Option<Duration>);
+
+    /// Calls the library's thread.
+    fn call_thread(&self);
 
     /// Whether the library's thread is called at every event.
     fn let_thread_watch(&self, watch: bool);
@@ -87,6 +105,8 @@ pub(crate) struct LeaderFollowers<W, K> {
     desk: Mutex<Desk<W>>,
     /// Wakes those who wait for the leader to leave, or for the close to end.
     turn: Condvar,
+    /// Wakes those who wait until the library's thread has done what was left for it.
+    tended: Condvar,
     pub(crate) kernel: K,
 }
 
@@ -100,10 +120,15 @@ pub(crate) struct Desk<W> {
     led: bool,
     /// Consumers that sleep until the leader leaves.
     followers: usize,
+    /// Consumers that wait until the library's thread has done what was left for it. They lead, or see
+    /// to it that somebody does, right after.
+    at_the_thread: usize,
     /// The library's thread is watching.
     stood_in: bool,
     /// A consumer has come since the timer expired last.
     visited: bool,
+    /// The library's thread has ended before its time.
+    thread_is_gone: bool,
     /// When the timer expires, if it runs.
     timer_due: Option<Instant>,
     /// The bell has been rung and not been silenced.
@@ -115,7 +140,7 @@ pub(crate) struct Desk<W> {
 impl<W: Work> Desk<W> {
     /// Whether [`LeaderFollowers::next`] would come back at once.
     fn has_news(&self) -> bool {
-        self.closing || self.woken || self.work.has_news()
+        self.closing || self.woken || self.work.has_wake() || self.work.has_news()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -134,13 +159,16 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                 closed: false,
                 led: false,
                 followers: 0,
+                at_the_thread: 0,
                 stood_in: true,
                 visited: false,
+                thread_is_gone: false,
                 timer_due: None,
                 rung: false,
                 polled: false,
             }),
             turn: Condvar::new(),
+            tended: Condvar::new(),
             kernel,
         }
     }
@@ -163,7 +191,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
             if desk.closing {
                 break Ok(Next::Closed);
             }
-            if std::mem::take(&mut desk.woken) {
+            if std::mem::take(&mut desk.woken) | desk.work.take_wake() {
                 break Ok(Next::Woken);
             }
             match desk.work.next_op(fresh) {
@@ -173,7 +201,6 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
             }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left == Some(Duration::ZERO) && (looked || desk.led) {
-                desk.work.tidy_up();
                 break Ok(Next::Timeout);
             }
             if desk.led {
@@ -184,11 +211,41 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                     desk = self.lead(desk, left);
                 }
                 fresh = desk.work.catch_up();
+                desk = self.consumer_calls_thread(desk);
                 looked = true;
             }
         };
+        desk = self.consumer_calls_thread(desk);
         self.leave(&mut desk);
         result
+    }
+
+    fn consumer_calls_thread<'a>(
+        &'a self,
+        mut desk: MutexGuard<'a, Desk<W>>,
+    ) -> MutexGuard<'a, Desk<W>> {
+        desk.at_the_thread += 1;
+        desk = self.call_thread(desk);
+        desk.at_the_thread -= 1;
+        desk
+    }
+
+    /// Calls the library's thread if something was left for it, and waits for it if need be.
+    fn call_thread<'a>(&'a self, mut desk: MutexGuard<'a, Desk<W>>) -> MutexGuard<'a, Desk<W>> {
+        if desk.work.needs_call() {
+            self.kernel.call_thread();
+        }
+        if desk.work.must_wait() {
+            let done = desk.work.tended() + 1;
+            while desk.work.tended() < done && !desk.thread_is_gone && !desk.closed {
+                desk = self
+                    .tended
+                    .wait(desk)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            desk.work.empty_hands();
+        }
+        desk
     }
 
     fn follow<'a>(
@@ -224,9 +281,12 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         mut desk: MutexGuard<'a, Desk<W>>,
         left: Option<Duration>,
     ) -> MutexGuard<'a, Desk<W>> {
-        desk.work.tidy_up();
-        self.set_timer_for_retry(&mut desk);
+        // Without waiting: from the last look on, the desk must stay locked.
+        if desk.work.needs_call() {
+            self.kernel.call_thread();
+        }
         desk.led = true;
+        self.settle_timer(&mut desk);
         drop(desk);
         self.kernel.watch(left);
         let mut desk = self.lock();
@@ -241,7 +301,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         } else if desk.rung {
             self.silence(desk);
         }
-        self.set_timer_for_retry(desk);
+        self.settle_timer(desk);
         if desk.led || desk.closing {
             return;
         }
@@ -285,9 +345,19 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
 
     // Everyone else
 
-    /// For everyone but a consumer: what was found is a consumer's to take.
-    pub(crate) fn after_work(&self, desk: &mut Desk<W>) {
-        self.set_timer_for_retry(desk);
+    /// For every thread of the harness but a consumer: what was found is a consumer's to take, what was
+    /// left the library's thread's to do.
+    pub(crate) fn after_work<'a>(
+        &'a self,
+        desk: MutexGuard<'a, Desk<W>>,
+    ) -> MutexGuard<'a, Desk<W>> {
+        let mut desk = self.call_thread(desk);
+        self.tell(&mut desk);
+        desk
+    }
+
+    fn tell(&self, desk: &mut Desk<W>) {
+        self.settle_timer(desk);
         if desk.has_news() {
             self.call_consumer(desk);
         }
@@ -304,7 +374,6 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
     pub(crate) fn event_came(&self, desk: &mut Desk<W>) {
         if desk.stood_in {
             desk.work.catch_up();
-            desk.work.tidy_up();
         }
     }
 
@@ -314,7 +383,6 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         if desk.led {
             return;
         }
-        desk.work.tidy_up();
         if std::mem::take(&mut desk.visited) {
             // Busy, not absent.
             self.set_timer(desk, STAND_BY);
@@ -323,23 +391,43 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         }
     }
 
+    /// For the library's thread, when it has done what was left for it.
+    pub(crate) fn thread_tended(&self, desk: &mut Desk<W>) {
+        self.tended.notify_all();
+        if desk.work.needs_call() {
+            self.kernel.call_thread();
+        }
+        self.tell(desk);
+    }
+
     /// Calls the library's thread after a while, or sooner if that is already agreed.
     fn set_timer(&self, desk: &mut Desk<W>, after: Duration) {
         let due = Instant::now() + after;
         if desk.timer_due.is_none_or(|earlier| due < earlier) {
             desk.timer_due = Some(due);
-            self.kernel.set_timer(after);
+            self.kernel.set_timer(Some(after));
         }
     }
 
-    pub(crate) fn set_timer_for_retry(&self, desk: &mut Desk<W>) {
-        if let Some(after) = desk.work.retry_after() {
-            self.set_timer(desk, after);
+    /// Sees to it that the timer runs when something is due, and does not run for nothing.
+    fn settle_timer(&self, desk: &mut Desk<W>) {
+        if let Some(after) = desk.work.due_after() {
+            return self.set_timer(desk, after);
+        }
+        // Whoever watches needs no one to stand by.
+        if (desk.led || desk.stood_in)
+            && let Some(due) = desk.timer_due
+            && due > Instant::now() + STAND_BY
+        {
+            desk.timer_due = None;
+            self.kernel.set_timer(None);
         }
     }
 
-    /// The library's thread cannot go on: everyone should look.
-    pub(crate) fn call_everyone(&self, desk: &mut Desk<W>) {
+    /// The library's thread ends before its time: everyone should look.
+    pub(crate) fn thread_is_gone(&self, desk: &mut Desk<W>) {
+        desk.thread_is_gone = true;
+        self.tended.notify_all();
         self.call_consumer(desk);
         self.turn.notify_all();
     }
@@ -363,14 +451,16 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         true
     }
 
-    /// The thread that closes takes the library's thread's place, whoever leads.
+    /// While it closes, the library's thread watches, whoever leads.
     pub(crate) fn take_over(&self, desk: &mut Desk<W>) {
-        desk.stood_in = true;
-        self.kernel.let_thread_watch(true);
+        if !std::mem::replace(&mut desk.stood_in, true) {
+            self.kernel.let_thread_watch(true);
+        }
     }
 
     pub(crate) fn end_close(&self, desk: &mut Desk<W>) {
         desk.closed = true;
         self.turn.notify_all();
+        self.tended.notify_all();
     }
 }

@@ -72,41 +72,39 @@ static void nothing_spins(void) {
     CHECK(clock_us(CLOCK_PROCESS_CPUTIME_ID) - used < (now_us() - time) / 2);
 }
 
-/* The first script is let through by the one end that can be opened, and gets its result, or is
- * killed, when another end can be. */
+/* Scripts come late, one by one, and each gets its result although the process has no descriptor: the
+ * library's thread has some of its own. One that is killed holds nobody up. */
 static void results_arrive(jep_composer *composer, const char *dir, int first_is_killed) {
     struct stopping scripts[SCRIPTS];
     start_scripts(dir, scripts);
     for (int i = 0; i < SCRIPTS; i++) {
         jep_fifo_op op = take(composer);
         CHECK(number_of(&op) == i);
-        if (i == 0) free_descriptor();
         CHECK_CODE(JEP_PENDING, jep_complete(composer, op.id, 0, (const uint8_t *)"whole", 5));
     }
-    go_on(scripts[0].script);
-    AWAIT(is_in(&scripts[0], SYS_read));
     nothing_spins();
     if (first_is_killed) kill_script(scripts[0].script);
-    free_descriptor();
-    for (int i = 1; i < SCRIPTS; i++) go_on(scripts[i].script);
-    for (int i = first_is_killed; i < SCRIPTS; i++) end_script(&scripts[i], "whole");
+    for (int i = SCRIPTS - 1; i >= first_is_killed; i--) {
+        go_on(scripts[i].script);
+        end_script(&scripts[i], "whole");
+    }
     if (first_is_killed) close(scripts[0].syscall);
     while (taken_count > 0) free_descriptor();
-    AWAIT(stat_of(composer, "outstanding") == 0);
+    AWAIT(stat_of(composer, "outstanding") == first_is_killed);
 }
 
+/* Though the process has no descriptor when the composer is closed, or one. */
 static void all_are_released(jep_composer *composer, const char *dir, int descriptors) {
     struct stopping scripts[SCRIPTS];
     start_scripts(dir, scripts);
     for (int i = 0; i < SCRIPTS; i++) {
         go_on(scripts[i].script);
-        AWAIT(is_in(&scripts[i], SYS_openat));
+        /* In read when the library's thread has let it through meanwhile. */
+        AWAIT(is_in(&scripts[i], SYS_openat) || is_in(&scripts[i], SYS_read));
     }
     for (int i = 0; i < descriptors; i++) free_descriptor();
     CHECK_CODE(JEP_OK, jep_close(composer));
     jep_free(composer);
-    /* What could not be opened is the next harness'. */
-    jep_free(open_composer(dir, NULL));
     for (int i = 0; i < SCRIPTS; i++) end_script(&scripts[i], "");
     while (taken_count > 0) free_descriptor();
 }
@@ -120,7 +118,9 @@ int main(int argc, char **argv) {
 
     jep_composer *composer = open_composer(dir, NULL);
     results_arrive(composer, dir, 0);
-    if (opens_are_certain()) results_arrive(composer, dir, 1);
+    results_arrive(composer, dir, 1);
+    jep_free(composer);
+    composer = open_composer(dir, NULL);
     all_are_released(composer, dir, 0);
     all_are_released(open_composer(dir, NULL), dir, 1);
     return 0;

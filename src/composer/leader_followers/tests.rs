@@ -175,8 +175,7 @@ fn an_error_tells_everyone() {
         let consumers = [1, 2].map(|_| model.spawn(|model| model.next().is_err()));
         let mut desk = model.lock();
         desk.work.failed = true;
-        model.turns.after_work(&mut desk);
-        drop(desk);
+        drop(model.turns.after_work(desk));
         assert_eq!(consumers.map(|c| c.join().unwrap()), [true, true]);
     });
 }
@@ -332,5 +331,30 @@ fn a_timeout_comes_between_two_who_wait() {
         taken.sort();
         taken.dedup();
         assert_eq!(taken.len(), count);
+    });
+}
+
+/// Of threads that leave something to the library's, each waits until that has been done, and no
+/// longer.
+#[test]
+fn what_is_left_to_the_thread_is_waited_for() {
+    check(2, 1, |model| {
+        let leaving = [1, 2].map(|_| model.spawn(Model::leave_to_the_thread));
+        let consumer = model.spawn(|model| op_of(model.next()));
+        model.arrive(1);
+        for thread in leaving {
+            thread.join().unwrap();
+        }
+        assert_eq!(consumer.join().unwrap(), 1);
+        model.assert_idle();
+    });
+}
+
+#[test]
+fn a_close_ends_the_waiting_for_the_thread() {
+    check(2, 1, |model| {
+        let leaving = model.spawn(Model::leave_to_the_thread);
+        model.close();
+        leaving.join().unwrap();
     });
 }

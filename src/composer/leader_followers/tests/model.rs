@@ -3,8 +3,8 @@
 use super::super::{Desk, Kernel, LeaderFollowers, Next, Work};
 use super::time::Instant;
 use crate::error::{Error, ErrorKind};
+use crate::op::FifoOp;
 use crate::protocol::Kind;
-use crate::state::FifoOp;
 use loom::sync::{Mutex, MutexGuard};
 use loom::thread::{self, JoinHandle};
 use std::collections::VecDeque;
@@ -28,14 +28,14 @@ pub(super) struct Facts {
     /// One that runs may expire at any moment. Otherwise it does too late for the test.
     timer_expires: bool,
     thread_watches: bool,
-    stop: bool,
+    call: bool,
 }
 
 /// What the library's thread was called for.
 struct Calls {
     event: bool,
     timer: bool,
-    stop: bool,
+    call: bool,
 }
 
 impl ModelKernel {
@@ -46,7 +46,7 @@ impl ModelKernel {
             timer: false,
             timer_expires,
             thread_watches: true,
-            stop: false,
+            call: false,
         };
         ModelKernel(Arc::new((Mutex::new(facts), loom::sync::Condvar::new())))
     }
@@ -85,9 +85,9 @@ impl ModelKernel {
             let calls = Calls {
                 event: facts.thread_watches && !facts.events.is_empty(),
                 timer: facts.timer && facts.timer_expires,
-                stop: facts.stop,
+                call: facts.call,
             };
-            (calls.event || calls.timer || calls.stop).then_some(calls)
+            (calls.event || calls.timer || calls.call).then_some(calls)
         })
     }
 }
@@ -105,8 +105,12 @@ impl Kernel for ModelKernel {
         self.change(|facts| facts.bell = false);
     }
 
-    fn set_timer(&self, _after: Duration) {
-        self.change(|facts| facts.timer = true);
+    fn set_timer(&self, after: Option<Duration>) {
+        self.change(|facts| facts.timer = after.is_some());
+    }
+
+    fn call_thread(&self) {
+        self.change(|facts| facts.call = true);
     }
 
     fn let_thread_watch(&self, watch: bool) {
@@ -120,6 +124,9 @@ pub(super) struct ModelWork {
     portion: usize,
     queue: VecDeque<u64>,
     pub(super) failed: bool,
+    /// Something is left for the library's thread, and whoever left it waits.
+    left: bool,
+    tended: u64,
 }
 
 impl Work for ModelWork {
@@ -151,9 +158,29 @@ impl Work for ModelWork {
         u64::MAX
     }
 
-    fn tidy_up(&mut self) {}
+    fn needs_call(&self) -> bool {
+        self.left
+    }
 
-    fn retry_after(&self) -> Option<Duration> {
+    fn must_wait(&self) -> bool {
+        self.left
+    }
+
+    fn tended(&self) -> u64 {
+        self.tended
+    }
+
+    fn empty_hands(&mut self) {}
+
+    fn has_wake(&self) -> bool {
+        false
+    }
+
+    fn take_wake(&mut self) -> bool {
+        false
+    }
+
+    fn due_after(&mut self) -> Option<Duration> {
         None
     }
 }
@@ -174,6 +201,8 @@ impl Model {
             portion,
             queue: VecDeque::new(),
             failed: false,
+            left: false,
+            tended: 0,
         };
         let model = Model {
             turns: Arc::new(LeaderFollowers::new(work, kernel)),
@@ -197,6 +226,9 @@ impl Model {
         loop {
             let calls = self.turns.kernel.wait_for_calls();
             let mut desk = self.lock();
+            if calls.call {
+                self.turns.kernel.change(|facts| facts.call = false);
+            }
             if calls.timer {
                 self.turns.kernel.change(|facts| facts.timer = false);
                 self.turns.timer_expired(&mut desk);
@@ -204,8 +236,11 @@ impl Model {
             if calls.event {
                 self.turns.event_came(&mut desk);
             }
-            self.turns.after_work(&mut desk);
-            if calls.stop {
+            desk.work.left = false;
+            desk.work.tended += 1;
+            self.turns.thread_tended(&mut desk);
+            if desk.is_closing() {
+                self.turns.take_over(&mut desk);
                 return;
             }
         }
@@ -240,7 +275,16 @@ impl Model {
     pub(super) fn complete_slowly(&self) {
         let mut desk = self.lock();
         self.turns.stand_in(&mut desk);
-        self.turns.after_work(&mut desk);
+        drop(self.turns.after_work(desk));
+    }
+
+    /// What completing an operation does when the library's thread must hold its FIFO first.
+    pub(super) fn leave_to_the_thread(&self) {
+        let mut desk = self.lock();
+        let tended = desk.work.tended;
+        desk.work.left = true;
+        let desk = self.turns.after_work(desk);
+        assert!(desk.work.tended > tended || desk.closed);
     }
 
     /// Every call of `next` that is under way has lasted for an hour.
@@ -257,10 +301,9 @@ impl Model {
             return false;
         }
         let thread = self.thread.lock().unwrap().take();
-        self.turns.kernel.change(|facts| facts.stop = true);
+        self.turns.kernel.call_thread();
         thread.unwrap().join().unwrap();
         let mut desk = self.lock();
-        self.turns.take_over(&mut desk);
         self.turns.end_close(&mut desk);
         true
     }
@@ -272,6 +315,7 @@ impl Model {
             desk.closing
                 || desk.led
                 || desk.followers > 0
+                || desk.at_the_thread > 0
                 || desk.stood_in
                 || desk.timer_due.is_some(),
             "nobody watches, and nobody will"
