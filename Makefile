@@ -18,7 +18,7 @@ export CARGO_TARGET_DIR := $(CURDIR)/target
 unexport CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-ABI := $(shell sed -n 's/^pub const JEP_ABI_VERSION: u32 = \(.*\);/\1/p' src/ffi/mod.rs)
+ABI := $(shell sed -n 's/^pub const JEP_ABI_VERSION: u32 = \(.*\);/\1/p' src/ffi/types.rs)
 RELEASE := target/release
 LIB := $(RELEASE)/libjepsen_antithesis.so
 COMMAND := $(RELEASE)/jepsen-composer
