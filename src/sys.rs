@@ -191,8 +191,11 @@ fn stat_of(fd: BorrowedFd<'_>) -> nix::Result<Stat> {
 fn statx(dir: BorrowedFd<'_>, name: &CStr, flags: libc::c_int) -> nix::Result<Stat> {
     let mut buf = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `name` is NUL-terminated, `buf` is a whole statx, and both outlive the call.
+    // By number, because C libraries older than the function (glibc 2.28, musl 1.2.4) refuse to load
+    // a library that names it.
     let result = unsafe {
-        libc::statx(
+        libc::syscall(
+            libc::SYS_statx,
             dir.as_raw_fd(),
             name.as_ptr(),
             flags,
@@ -263,7 +266,19 @@ pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Res
             iov_len: data.len(),
         };
         // SAFETY: `part` describes `data`, which outlives the call and is only read.
-        let written = unsafe { libc::pwritev2(fd.as_raw_fd(), &part, 1, -1, RWF_NOSIGNAL) };
+        // By number, as for statx (glibc 2.26, musl 1.2.5). On 64 bits the kernel takes the offset from
+        // the first of its two halves; -1 is the current position.
+        let written = unsafe {
+            libc::syscall(
+                libc::SYS_pwritev2,
+                fd.as_raw_fd(),
+                &raw const part,
+                1_usize,
+                -1_isize,
+                -1_isize,
+                RWF_NOSIGNAL,
+            )
+        };
         match Errno::result(written) {
             Err(Errno::EOPNOTSUPP | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
                 IS_KNOWN.store(false, Ordering::Relaxed);
