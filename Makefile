@@ -3,6 +3,8 @@
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
+# make dist       wheels, jar, tarballs and Debian packages in dist/
+# make test-dist  each of them, installed and used
 # make soak       the long form of the soak tests
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
@@ -22,7 +24,7 @@ STATIC := -C target-feature=+crt-static -C relocation-model=static
 VENV := .venv/bin
 
 .PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
-	test-jvm test-jepsen install bench soak header clean
+	test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
 
@@ -54,40 +56,35 @@ test-model:
 test-static-command: all
 	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --test command --test install
 
-test-install: all
-	tests/installed.sh
+test-install: all install-files
 
-$(VENV)/.made: bindings/python/dev-requirements.txt
-	$(PYTHON) -m venv .venv
-	$(VENV)/pip install --quiet -r $<
-	touch $@
+# The files themselves: packaging/ sets these to what it built for another system.
+INSTALLED_SHARED ?= $(LIB)
+INSTALLED_STATIC ?= $(RELEASE)/libjepsen_antithesis.a
+INSTALLED_COMMAND ?= $(COMMAND)
+PKG_CONFIG_PREFIX ?= $(PREFIX)
+PKG_CONFIG_LIBDIR ?= $(LIBDIR)
+SHARED_NAME := libjepsen_antithesis.so.$(ABI).$(VERSION)
+SUBSTITUTE = sed -e 's|@PREFIX@|$(PKG_CONFIG_PREFIX)|; s|@LIBDIR@|$(PKG_CONFIG_LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	-e 's|@SHARED@|$(SHARED_NAME)|; s|@ABI@|$(ABI)|'
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples
-
-test-python: all $(VENV)/.made
-	$(VENV)/ruff check $(PYTHON_CONFIG)
-	$(VENV)/ruff format --check $(PYTHON_CONFIG)
-	cd bindings/python && ../../$(VENV)/mypy
-	$(VENV)/python -m pytest -q bindings/python
-
-test-jvm: all
-	$(MVN) -f bindings/jvm/pom.xml test
-
-test-jepsen: all
-	$(MVN) -f bindings/jvm/pom.xml test -Djepsen.classpath="$(JEPSEN_CP)"
-
-install: all
+install-files:
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/include" \
-		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
-	install -m 755 $(LIB) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI).$(VERSION)"
-	ln -sf libjepsen_antithesis.so.$(ABI).$(VERSION) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
+		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis" \
+		"$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	install -m 644 $(INSTALLED_SHARED) "$(DESTDIR)$(LIBDIR)/$(SHARED_NAME)"
+	ln -sf $(SHARED_NAME) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
 	ln -sf libjepsen_antithesis.so.$(ABI) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so"
-	install -m 644 $(RELEASE)/libjepsen_antithesis.a "$(DESTDIR)$(LIBDIR)"
+	install -m 644 $(INSTALLED_STATIC) "$(DESTDIR)$(LIBDIR)"
 	install -m 644 include/jepsen_antithesis.h "$(DESTDIR)$(PREFIX)/include"
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
-		jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
-	install -m 755 $(COMMAND) "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 composer/op composer/check "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	$(SUBSTITUTE) jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
+	for file in jepsen-antithesis-config jepsen-antithesis-config-version; do \
+		$(SUBSTITUTE) packaging/cmake/$$file.cmake.in \
+			> "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis/$$file.cmake" || exit; done
+	install -m 755 $(INSTALLED_COMMAND) "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(filter-out %.md,$(wildcard composer/*)) "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+
+include packaging/dist.mk
 
 bench: all
 	benches/run
@@ -100,4 +97,4 @@ header:
 
 clean:
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv .venv-dist dist
