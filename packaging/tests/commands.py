@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
-Run = Callable[[], "subprocess.CompletedProcess[str]"]
+Done = "subprocess.CompletedProcess[str]"
+Run = Callable[[], Done]
 
 
-def hundred(run: Run, results: str = "did op-") -> None:
-    """A hundred operations, eight at a time; each must exit 0 with one line of result."""
+def hundred(op: Run) -> list[str]:
+    """The results of a hundred operations, eight at a time; each must be whole, and exit 0."""
     with ThreadPoolExecutor(8) as pool:
-        for done in [f.result() for f in [pool.submit(run) for _ in range(100)]]:
-            assert done.returncode == 0, done.stderr
-            assert done.stdout.startswith(results), (done.stdout, done.stderr)
-            assert done.stdout.count("\n") == 1, done.stdout
-            assert done.stderr == ""
+        all = [future.result() for future in [pool.submit(op) for _ in range(100)]]
+    for done in all:
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("\n"), (done.stdout, done.stderr)
+        assert done.stderr == ""
+    return [done.stdout for done in all]
+
+
+def drive(start: Callable[[IO[str]], subprocess.Popen[str]], op: Run, check: Run) -> None:
+    """A bank's test: a hundred operations, and a check that finds the history valid.
+
+    `start` gets the file for the harness' output. The commands wait for the harness themselves. It
+    must exit 0, and has two minutes for all.
+    """
+    with tempfile.TemporaryFile("w+") as output:
+        harness = start(output)
+        too_late = threading.Timer(120, harness.kill)
+        too_late.start()
+        try:
+            hundred(op)
+            verdict = check()
+            assert verdict.returncode == 0, (verdict.stdout, verdict.stderr)
+            assert verdict.stdout
+            assert harness.wait() == 0
+        except BaseException:
+            output.seek(0)
+            print("The harness said:\n" + output.read()[-5000:])
+            raise
+        finally:
+            too_late.cancel()
+            harness.kill()
+            harness.wait()

