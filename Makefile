@@ -15,12 +15,16 @@ MVN ?= mvn
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 
+# Everything is built where this file looks for it, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+unexport CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
+
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^pub const JEP_ABI_VERSION: u32 = \(.*\);/\1/p' src/ffi/mod.rs)
 RELEASE := target/release
 LIB := $(RELEASE)/libjepsen_antithesis.so
 COMMAND := $(RELEASE)/jepsen-composer
-STATIC := -C target-feature=+crt-static -C relocation-model=static
+MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
 .PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
@@ -28,16 +32,20 @@ VENV := .venv/bin
 
 all: lib command
 
+# What an earlier build left must not pass for this one's, where cargo's configuration sends the build
+# elsewhere.
 lib:
-	$(CARGO) build --release --locked --lib
+	rm -f $(LIB) $(RELEASE)/libjepsen_antithesis.a
+	$(CARGO) build --release --locked --package jepsen-antithesis --lib
 	ln -sf libjepsen_antithesis.so $(LIB).$(ABI)
+	@test -e $(LIB) || { echo "make: cargo did not build $(LIB): does its configuration set build.target?" >&2; exit 1; }
 
-# Static, so that it runs in any image and starts fast; dynamic where the toolchain has no static C
-# library.
+# Static, so that it runs in any image and starts fast: on musl, where rustup has or gets that target,
+# else on the C library that is here, else dynamic.
 command:
-	$(CARGO) rustc --release --locked --bin jepsen-composer -- $(STATIC) || { \
-		echo "make: no static C library here: linking jepsen-composer dynamically"; \
-		$(CARGO) build --release --locked --bin jepsen-composer; }
+	@rm -f $(COMMAND)
+	@mkdir -p $(RELEASE)
+	@CARGO="$(CARGO)" MUSL=$(MUSL) command/build $(COMMAND)
 
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
@@ -46,15 +54,15 @@ test: test-rust test-model test-static-command test-install test-python test-jvm
 
 # The library first: the tests of C programs link to it.
 test-rust: all
-	$(CARGO) build --locked --lib
+	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --lib leader_followers
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
 
 test-static-command: all
-	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --test command --test install
+	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
 
 test-install: all install-files
 
@@ -82,7 +90,11 @@ install-files:
 		$(SUBSTITUTE) packaging/cmake/$$file.cmake.in \
 			> "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis/$$file.cmake" || exit; done
 	install -m 755 $(INSTALLED_COMMAND) "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 $(filter-out %.md,$(wildcard composer/*)) "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	install -m 755 $(wildcard composer/*) "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+ifneq ($(wildcard composer/command),)
+	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/op"
+	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
+endif
 
 include packaging/dist.mk
 
@@ -90,10 +102,10 @@ bench: all
 	benches/run
 
 soak: all
-	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --test soak -- --nocapture
+	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture
 
 header:
-	UPDATE_HEADER=1 $(CARGO) test --quiet --test header is_up_to_date
+	UPDATE_HEADER=1 $(CARGO) test --quiet --package jepsen-antithesis --test header is_up_to_date
 
 clean:
 	$(CARGO) clean

@@ -14,11 +14,6 @@ fn main() {
     // Its thread and its fork handlers cannot be unloaded.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
 
-    // The command serves an `op` before the C library starts: src/bin/jepsen-composer/early.rs.
-    if env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64") {
-        println!("cargo:rustc-link-arg-bin=jepsen-composer=-Wl,--entry=jepsen_composer_start");
-    }
-
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("set by cargo"));
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("set by cargo"));
     let header = out.join("jepsen_antithesis.h");

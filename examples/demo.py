@@ -33,8 +33,16 @@ def paint(text: str, *names: str) -> str:
     return f"\033[{';'.join(codes)}m{text}\033[0m" if codes else text
 
 
+def say(line: str) -> None:
+    """Prints a line in one write, since commands are run by several threads. A terminal that cannot
+    show a character is shown its escape."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.buffer.write((line + "\n").encode(encoding, "backslashreplace"))
+    sys.stdout.buffer.flush()
+
+
 def step(text: str) -> None:
-    print(f"{paint('▸', 'bold')} {text}", flush=True)
+    say(f"{paint('>', 'bold')} {text}")
 
 
 class Commands:
@@ -54,7 +62,8 @@ class Commands:
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         if kill_after is not None:
@@ -68,7 +77,7 @@ class Commands:
             self.done += 1
             if self.shown < 6:
                 self.shown += 1
-                print(f"    {paint(out.strip()[:100], 'dim')}", flush=True)
+                say(f"    {paint(out.strip()[:100], 'dim')}")
         elif process.returncode != -signal.SIGKILL:
             self.flagged.append(f"exit {process.returncode}: {err.strip()}")
 
@@ -88,7 +97,7 @@ def wait_for(path: pathlib.Path, harness: subprocess.Popen[bytes]) -> None:
 
 def history(store: pathlib.Path) -> collections.Counter[tuple[str, str]]:
     counts: collections.Counter[tuple[str, str]] = collections.Counter()
-    for line in (store / "bank/latest/history.jsonl").read_text().splitlines():
+    for line in (store / "bank/latest/history.jsonl").read_text("utf-8").splitlines():
         op = json.loads(line)
         counts[op["f"], op["type"]] += 1
     return counts
@@ -135,28 +144,34 @@ def drive(
     commands.run_all(options.ops, options.kills)
     seconds = time.monotonic() - began
     rate = f"{options.ops / seconds:,.0f} a second"
-    print(f"    … {commands.done} printed a result, {commands.killed} were killed half way, {rate}")
+    say(f"    {commands.done} printed a result, {commands.killed} were killed half way, {rate}")
     for line in commands.flagged:
-        print(paint(f"    flagged: {line}", "red"))
+        say(paint(f"    flagged: {line}", "red"))
 
     step("check: final reads, then the verdict")
-    check = subprocess.run([COMMAND, "check"], env=environment, capture_output=True, text=True)
+    check = subprocess.run(
+        [COMMAND, "check"],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     for line in (check.stdout + check.stderr).strip().splitlines()[:12]:
-        print(f"    {paint(line[:160], 'dim')}")
+        say(f"    {paint(line[:160], 'dim')}")
     harness.wait(60)
 
     step("what the harness wrote down")
     counts = history(place / "store")
-    print(f"    {'':10}{'invoke':>8}{'ok':>8}{'fail':>8}{'info':>8}")
+    say(f"    {'':10}{'invoke':>8}{'ok':>8}{'fail':>8}{'info':>8}")
     for f in sorted({f for f, _ in counts}):
         row = "".join(f"{counts[f, kind]:>8}" for kind in ("invoke", "ok", "fail", "info"))
-        print(f"    {f:10}{row}")
+        say(f"    {f:10}{row}")
     left = [path.name for path in (place / "fifos").iterdir() if path.is_fifo()]
-    print(f"    FIFOs left behind: {', '.join(left) or 'none'}")
+    say(f"    FIFOs left behind: {', '.join(left) or 'none'}")
 
     verdicts = {0: ("valid", "green"), 1: ("INVALID: the bank lost or invented money", "red")}
     text, colour = verdicts.get(check.returncode, (f"none (exit {check.returncode})", "yellow"))
-    print(f"\n{paint('Verdict: ' + text, colour, 'bold')}")
+    say(f"\n{paint('Verdict: ' + text, colour, 'bold')}")
     if commands.flagged:
         return 2
     return check.returncode

@@ -79,6 +79,14 @@ pub const fn marked_status(mode: u32) -> Option<u8> {
     Some(((mode & 0o077) | ((mode & 0o600) >> 1)) as u8)
 }
 
+/// Permission bits of a FIFO that is released although nobody has taken its operation: its command
+/// may publish it again, and need not fear to run it twice. Commands make their FIFOs with others.
+pub const NOT_TAKEN: u32 = 0;
+
+/// Permission bit of `.alive`: the results of this harness go to files. A command whose FIFO was
+/// complete and empty, and whose file is not there, then knows that its result is lost.
+pub const ALIVE_RESULTS_IN_FILES: u32 = 0o100;
+
 /// The control directory in force: [`DIR_VARIABLE`], else [`DEFAULT_DIR`].
 pub fn default_dir() -> PathBuf {
     match std::env::var_os(DIR_VARIABLE) {

@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::thread;
 use tempfile::TempDir;
 
@@ -90,6 +91,20 @@ fn rust_example() -> PathBuf {
     target.join("debug/bank")
 }
 
+/// The command, which is another package: built beside this test.
+fn jepsen_composer() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let target = test.ancestors().nth(3).unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--locked", "--package", "jepsen-composer"]);
+        cargo.arg("--manifest-path").arg(root().join("Cargo.toml"));
+        succeed(cargo.arg("--target-dir").arg(target));
+        target.join("debug/jepsen-composer")
+    })
+}
+
 /// A harness on a fresh database, and its control directory.
 struct Bank {
     dir: TempDir,
@@ -119,7 +134,7 @@ impl Bank {
     }
 
     fn command(&self, verb: &str) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_jepsen-composer"))
+        Command::new(jepsen_composer())
             .arg(verb)
             .env("JEPSEN_FIFO_DIR", self.dir.path().join("control"))
             .output()

@@ -40,7 +40,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         HERE.parent, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "tests", ".*")
     )
-    for name in ("Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "benches"):
+    parts = "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "benches", "command"
+    for name in parts:
         if (CHECKOUT / name).exists():
             (source.parents[1] / name).symlink_to(CHECKOUT / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]

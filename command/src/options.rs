@@ -1,45 +1,63 @@
 //! What `op` and `check` can be told.
 
-use crate::sys::Process;
-use jepsen_antithesis::protocol::EXIT_LOST;
-use std::ffi::CStr;
-use std::str::from_utf8;
+use crate::protocol::{EXIT_LOST, Kind, default_dir};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options of one `op` or `check`.
-#[derive(Clone, Copy)]
-pub struct Options<'a> {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    pub kind: Kind,
     /// The control directory.
-    pub dir: &'a CStr,
+    pub dir: PathBuf,
     /// Exit status when there is no result.
     pub lost: u8,
     /// How long to wait for a harness.
     pub wait: Duration,
+    /// How long the command may take; zero: as long as the harness lives.
+    pub timeout: Duration,
+    /// Called by a test command's name, in a test template.
+    pub installed: bool,
 }
-
-const DEFAULT_DIR: &CStr = c"/run/jepsen";
 
 pub const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
-impl Options<'static> {
-    pub const DEFAULT: Options<'static> = Options {
-        dir: DEFAULT_DIR,
-        lost: EXIT_LOST,
-        wait: DEFAULT_WAIT,
-    };
+/// Below the time after which Antithesis was seen to kill a driver command, about 16 s, and above
+/// the time after which a harness answers every operation, 10 s.
+pub const DEFAULT_OP_TIMEOUT: Duration = Duration::from_secs(12);
 
-    pub fn from_environment(process: Process) -> Options<'static> {
-        let dir = process.variable(b"JEPSEN_FIFO_DIR=").unwrap_or(DEFAULT_DIR);
+/// Exit status of an installed `op` without a result: a harness that died is reported once, by the
+/// check.
+pub const INSTALLED_OP_LOST: u8 = 0;
+
+impl Options {
+    pub fn new(kind: Kind, installed: bool) -> Options {
         Options {
-            dir,
-            ..Options::DEFAULT
+            kind,
+            dir: default_dir(),
+            lost: match kind {
+                Kind::Op if installed => INSTALLED_OP_LOST,
+                _ => EXIT_LOST,
+            },
+            wait: DEFAULT_WAIT,
+            timeout: match kind {
+                Kind::Op => DEFAULT_OP_TIMEOUT,
+                Kind::Check => Duration::ZERO,
+            },
+            installed,
         }
+    }
+
+    /// Whether the exit status must say nothing of what happens to the command from outside. An
+    /// `op` by hand keeps a shell's habits.
+    pub fn is_test_command(&self) -> bool {
+        self.kind == Kind::Check || self.installed || self.lost == 0
     }
 }
 
 /// An exit status: 0 to 255.
 pub fn status(value: &[u8]) -> Option<u8> {
-    from_utf8(value).ok()?.parse().ok()
+    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 /// Seconds, with up to three decimals.
@@ -50,7 +68,8 @@ pub fn seconds(value: &[u8]) -> Option<Duration> {
     };
     let number = |digits: &[u8]| -> Option<u32> {
         let digits_only = digits.iter().all(u8::is_ascii_digit);
-        from_utf8(digits).ok().filter(|_| digits_only)?.parse().ok()
+        let digits = std::str::from_utf8(digits).ok()?;
+        digits_only.then(|| digits.parse().ok()).flatten()
     };
     let scale = [100, 10, 1].get(fraction.len().checked_sub(1)?)?;
     let millis = u64::from(number(whole)?) * 1000 + u64::from(number(fraction)? * scale);
@@ -60,13 +79,6 @@ pub fn seconds(value: &[u8]) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jepsen_antithesis::protocol;
-
-    #[test]
-    fn defaults_are_the_protocols() {
-        assert_eq!(DEFAULT_DIR.to_str(), Ok(protocol::DEFAULT_DIR));
-        assert_eq!(protocol::DIR_VARIABLE, "JEPSEN_FIFO_DIR");
-    }
 
     #[test]
     fn seconds_are_decimal() {

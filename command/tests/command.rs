@@ -3,12 +3,17 @@
 #[path = "command/mod.rs"]
 mod clients;
 
+use clients::protocol::{ALIVE, ALIVE_RESULTS_IN_FILES, NOT_TAKEN, mark};
+use clients::raw::RawHarness;
 use clients::{HarnessProcess, Place, Running, answer, be_a_harness, bytes, until};
 use jepsen_antithesis::Next;
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::libc::{SYS_poll, SYS_ppoll};
+use nix::libc::{SYS_poll, SYS_ppoll, SYS_renameat2};
 use nix::sys::signal::Signal;
-use std::io::Read;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -183,25 +188,185 @@ fn a_relative_control_directory_is_waited_for() {
 }
 
 #[test]
-fn what_was_lost_before_it_was_taken_is_asked_again() {
+fn what_was_certainly_not_taken_is_asked_again() {
     let place = Place::new();
-    let first = HarnessProcess::start(&place, "take 0");
+    let first = RawHarness::new(&place.control());
     let op = place.start("op");
-    until("it is published", || !place.left().is_empty());
+    let taken = first.take();
     op.until_in(&[SYS_poll, SYS_ppoll]);
-    // Asleep while one harness dies and another comes, it finds itself let go by a living one.
+    // Asleep while one harness lets it go and another comes.
     op.signal(Signal::SIGSTOP);
-    first.kill();
-    let composer = place.open();
-    assert!(matches!(
-        composer.next(Some(Duration::ZERO)).unwrap(),
-        Next::Timeout
-    ));
+    taken.chmod(NOT_TAKEN);
+    taken.release();
+    drop(first);
+    let second = RawHarness::new(&place.control());
     op.signal(Signal::SIGCONT);
-    answer(&composer, 5, b"from the second\n");
+    second.take().complete(5, b"from the second\n");
     let ended = op.end();
     assert_eq!((ended.status, ended.text()), (5, "from the second\n"));
     assert!(place.left().is_empty(), "{:?}", place.left());
+}
+
+#[test]
+fn what_may_have_been_taken_is_not_asked_again() {
+    // A harness that lives ends the FIFO without a mark, before or after it wrote something.
+    for written in ["", "half a result"] {
+        for name in ["op", "check"] {
+            let place = Place::new();
+            let harness = RawHarness::new(&place.control());
+            let command = place.start(name);
+            let mut taken = harness.take();
+            taken.write(written.as_bytes());
+            taken.release();
+            command.end().assert_no_result(75);
+            assert!(harness.names().is_empty(), "{:?}", harness.names());
+        }
+    }
+    // One is killed, and the next lets go whom it finds.
+    let place = Place::new();
+    let first = HarnessProcess::start(&place, "take 1");
+    let op = place.start("op");
+    until("it is published", || !place.left().is_empty());
+    op.until_in(&[SYS_poll, SYS_ppoll]);
+    op.signal(Signal::SIGSTOP);
+    first.kill();
+    let composer = place.open();
+    op.signal(Signal::SIGCONT);
+    op.end().assert_no_result(75);
+    let next = composer.next(Some(Duration::ZERO)).unwrap();
+    assert!(matches!(next, Next::Timeout), "it was asked twice");
+}
+
+#[test]
+fn a_mark_counts_though_the_end_does_not_come() {
+    let place = Place::new();
+    let harness = RawHarness::new(&place.control());
+    let op = place.start("op");
+    let mut taken = harness.take();
+    taken.write(b"whole\n");
+    taken.chmod(mark(4));
+    // The harness dies, and a child of its own has a copy of the descriptor.
+    drop(harness);
+    let ended = op.end();
+    ended.assert_result(4, b"whole\n");
+    drop(taken);
+}
+
+#[test]
+fn bytes_in_alive_change_nothing() {
+    let place = Place::new();
+    let harness = RawHarness::new(&place.control());
+    // A reader keeps them where they are.
+    let alive = place.control().join(ALIVE);
+    let reader = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(alive)
+        .unwrap();
+    harness.alive().write_all(&bytes(10_000)).unwrap();
+    let op = place.start("op");
+    harness.take().complete(0, b"alive\n");
+    op.end().assert_result(0, b"alive\n");
+
+    harness.alive().write_all(&bytes(10_000)).unwrap();
+    drop(harness);
+    place.start("op --wait 0").end().assert_no_result(75);
+    drop(reader);
+}
+
+#[test]
+fn a_result_whose_file_is_gone_is_lost() {
+    let place = Place::new();
+    let harness = RawHarness::new(&place.control());
+    harness.chmod_alive(0o600 | ALIVE_RESULTS_IN_FILES);
+    // A verdict stays one without its text.
+    for (arguments, marked, status) in [
+        ("op", 0, 75),
+        ("op --lost 0", 0, 0),
+        ("check", 0, 75),
+        ("check --lost 0", 1, 1),
+    ] {
+        let command = place.start(arguments);
+        harness.take().complete(marked, b"");
+        let ended = command.end();
+        ended.assert_no_result(status);
+        assert!(ended.stderr.contains("its file is gone"), "{ended:?}");
+    }
+    // With the file, as ever; and where results go through the FIFO, an empty one is a result.
+    let op = place.start("op");
+    let taken = harness.take();
+    let id = taken.name().replacen("op-", "invoke_", 1);
+    std::fs::write(place.control().join(id), "in a file\n").unwrap();
+    taken.complete(0, b"");
+    op.end().assert_result(0, b"in a file\n");
+    harness.chmod_alive(0o600);
+    let op = place.start("op");
+    harness.take().complete(3, b"");
+    op.end().assert_result(3, b"");
+}
+
+#[test]
+fn where_rename_knows_no_flags_it_publishes_by_plain_rename() {
+    for error in [Errno::EINVAL, Errno::ENOSYS, Errno::EPERM] {
+        let place = Place::new();
+        let composer = place.open();
+        let mut command = place.command("op");
+        clients::refuse(&mut command, SYS_renameat2, error as i32);
+        let op = Running::start(&mut command);
+        answer(&composer, 0, b"renamed\n");
+        op.end().assert_result(0, b"renamed\n");
+    }
+}
+
+/// A FUSE file system: it knows no flags for rename, and may forget what is unlinked.
+#[test]
+fn a_file_system_in_user_space_will_do() {
+    let place = Place::new();
+    let (below, control) = (place.path().join("below"), place.control());
+    for directory in [&below, &control] {
+        std::fs::create_dir(directory).unwrap();
+    }
+    let mounted = clients::installed("bindfs")
+        && Command::new("bindfs")
+            .args([&below, &control])
+            .stderr(std::process::Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success());
+    if !mounted {
+        println!("skipped: bindfs is not installed, or may not mount here");
+        return;
+    }
+    struct Mounted(std::path::PathBuf);
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _mounted = Mounted(control.clone());
+    let harness = RawHarness::new(&control);
+    for (name, status) in [("op", 3), ("check", 1)] {
+        let command = place.start(name);
+        harness.take().complete(status, b"in user space\n");
+        command
+            .end()
+            .assert_result(status.into(), b"in user space\n");
+    }
+    assert!(place.left().is_empty(), "{:?}", place.left());
+}
+
+#[test]
+fn a_result_that_does_not_fit_into_memory_is_no_crash() {
+    let place = Place::new();
+    let composer = place.open();
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -v 40000; exec \"$0\" op --lost 0"])
+        .arg(clients::program());
+    let op = Running::start(shell.env("JEPSEN_FIFO_DIR", place.control()));
+    answer(&composer, 0, &bytes(60 << 20));
+    let ended = op.end();
+    ended.assert_no_result(0);
+    assert!(ended.stderr.contains("memory"), "{ended:?}");
 }
 
 #[test]
@@ -382,24 +547,6 @@ fn a_control_directory_that_cannot_be_used_is_named() {
 }
 
 #[test]
-#[cfg(target_arch = "x86_64")]
-fn an_ordinary_op_does_without_the_c_library() {
-    let place = Place::new();
-    let composer = place.open();
-    let op = place.start("op");
-    op.until_in(&[SYS_poll, SYS_ppoll]);
-    let maps = std::fs::read_to_string(format!("/proc/{}/maps", op.id())).unwrap();
-    answer(&composer, 0, b"");
-    op.end();
-    if maps.contains("ld-linux") {
-        println!("skipped: $JEPSEN_COMPOSER is not a static program");
-        return;
-    }
-    // The C library makes a heap for its first thread's locals.
-    assert!(!maps.contains("[heap]"), "{maps}");
-}
-
-#[test]
 fn wrong_usage_is_64() {
     let place = Place::new();
     let _composer = place.open();
@@ -413,11 +560,13 @@ fn wrong_usage_is_64() {
         "op --lost many",
         "check --wait soon",
         "check --wait -1",
+        "op --timeout never",
         "op --dir=",
         "install",
         "install one two",
         "install one --check never",
         "install one --op-lost -1",
+        "install one --op-timeout soon",
         "setup-complete now",
     ] {
         let ended = place.start(arguments).end();

@@ -2,40 +2,51 @@
 
 use crate::failure::Failed;
 use crate::harness::Harness;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use crate::outside::{End, Outside, Woken};
+use crate::sys::Polled;
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify::{CreateFlags, WatchFlags, add_watch, init};
-use rustix::io::Errno;
-use std::ffi::{CStr, CString, OsStr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How often to look when the user has no inotify instance left (the kernel allows 128 by default).
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Waits until a harness lives in the control directory `path`; `None` when `patience` ends first.
-pub fn await_harness(path: &CStr, patience: Duration) -> Result<Option<Harness>, Failed> {
-    let failed = Failed::to("wait for a harness");
+pub enum Awaited {
+    Came(Harness),
+    /// The time is over.
+    Nobody,
+    Ended(End),
+}
+
+/// Waits until a harness lives in the control directory `path`, at most for `patience`.
+pub fn await_harness(
+    path: &Path,
+    patience: Duration,
+    outside: &Outside,
+) -> Result<Awaited, Failed> {
     let begin = Instant::now();
+    // Most commands find one: no inotify instance for these.
+    let mut watched = None;
     loop {
-        // Watch first, look then: whatever comes in between is seen.
-        let watch = watch(Path::new(OsStr::from_bytes(path.to_bytes())));
         if let Some(harness) = Harness::find(path)? {
-            return Ok(Some(harness));
+            return Ok(Awaited::Came(harness));
         }
-        let left = patience.saturating_sub(begin.elapsed());
-        if left.is_zero() {
-            return Ok(None);
-        }
-        let Some(watch) = &watch else {
-            std::thread::sleep(left.min(LOOK_AGAIN));
+        if watched.is_none() {
+            // Watch first, look then: whatever comes in between is seen.
+            watched = Some(watch(path));
             continue;
+        }
+        let limit = begin + patience;
+        if limit <= Instant::now() {
+            return Ok(Awaited::Nobody);
+        }
+        let woken = match watched.take().flatten() {
+            Some(watch) => outside.wait(&mut [Polled::to_read(&watch)], Some(limit)),
+            None => outside.wait(&mut [], Some(limit.min(Instant::now() + LOOK_AGAIN))),
         };
-        let timeout = Timespec::try_from(left).map_err(|_| failed(Errno::INVAL))?;
-        match poll(&mut [PollFd::new(watch, PollFlags::IN)], Some(&timeout)) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(failed(errno)),
+        if let Woken::Ended(end) = woken.map_err(Failed::to("wait for a harness"))? {
+            return Ok(Awaited::Ended(end));
         }
     }
 }
@@ -52,10 +63,7 @@ fn watch(path: &Path) -> Option<OwnedFd> {
     const DIRECTORY_COMES: WatchFlags = HARNESS_COMES.union(WatchFlags::CREATE);
 
     let inotify = init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).ok()?;
-    let add = |path: &Path, events| {
-        let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-        add_watch(&inotify, &*path, events).ok()
-    };
+    let add = |path: &Path, events| add_watch(&inotify, path, events).ok();
     if add(path, HARNESS_COMES).is_some() {
         return Some(inotify);
     }

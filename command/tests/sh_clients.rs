@@ -47,7 +47,7 @@ struct Shell {
 impl Shell {
     fn script(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("composer")
+            .join("../composer")
             .join(name)
     }
 

@@ -150,6 +150,45 @@ fn either_check_may_be_chosen() {
 }
 
 #[test]
+fn names_may_be_chosen() {
+    let place = Place::new();
+    let names_told = "serial_driver_op.sh anytime_op eventually_check.v2";
+    let template = install(&place, &format!("{names_told} --op-timeout 0.3"));
+    let all = [
+        "anytime_op",
+        "eventually_check.v2",
+        "helper_jepsen.conf",
+        "serial_driver_op.sh",
+    ];
+    assert_eq!(names(&template), all);
+    let composer = place.open();
+    let op = Running::start(&mut called(template.join("serial_driver_op.sh")));
+    answer(&composer, 0, b"an op\n");
+    op.end().assert_result(0, b"an op\n");
+    // Nobody answers this one: the deadline is the installed one.
+    let ended = Running::start(&mut called(template.join("anytime_op"))).end();
+    ended.assert_told(0, "within 0.3 s (--timeout)");
+    let check = Running::start(&mut called(template.join("eventually_check.v2")));
+    answer(&composer, 1, b"invalid\n");
+    check.end().assert_result(1, b"invalid\n");
+}
+
+#[test]
+fn a_name_that_would_not_run_is_explained_and_nothing_is_written() {
+    let place = Place::new();
+    for (name, why) in [
+        ("parallel_driver_transfer", "must end in _op or _check"),
+        ("my_op", "must begin with one of parallel_driver_, "),
+        ("../anytime_op", "not a file name"),
+    ] {
+        let mut command = place.command("install template");
+        let ended = Running::start(command.arg(name).current_dir(place.path())).end();
+        ended.assert_told(64, why);
+        assert!(!place.path().join("template").exists());
+    }
+}
+
+#[test]
 fn installing_again_replaces_commands_that_run() {
     let place = Place::new();
     let template = install(&place, "");
@@ -236,22 +275,20 @@ fn a_helper_file_that_cannot_be_understood_is_named() {
     let place = Place::new();
     let template = install(&place, "--wait 0");
     let helper = template.join("helper_jepsen.conf");
-    for (text, status) in [
-        ("dir=/x\ncolour=red\n", 64),
-        ("dir=/cut/of", 64),
-        (&"#".repeat(5000), 74),
-    ] {
+    for text in ["dir=/x\ncolour=red\n", "dir=/cut/of", &"#".repeat(5000)] {
         fs::write(&helper, text).unwrap();
         let ended = Running::start(&mut called(template.join("parallel_driver_op"))).end();
-        ended.assert_no_result(status);
-        assert!(
-            ended.stderr.contains("helper_jepsen.conf"),
-            "{}",
-            ended.stderr
-        );
+        ended.assert_told(64, "helper_jepsen.conf: cannot understand");
     }
-    // Without one, they are the commands of their names.
+    // One that cannot be read is no wrong usage.
     fs::remove_file(&helper).unwrap();
+    fs::create_dir(&helper).unwrap();
+    for (name, status) in [("parallel_driver_op", 0), ("finally_check", 75)] {
+        let ended = Running::start(&mut called(template.join(name))).end();
+        ended.assert_told(status, "helper_jepsen.conf: Is a directory");
+    }
+    fs::remove_dir(&helper).unwrap();
+    // Without one, they are the commands of their names.
     let composer = place.open();
     let mut command = called(template.join("parallel_driver_op"));
     let op = Running::start(command.env("JEPSEN_FIFO_DIR", place.control()));

@@ -1,6 +1,10 @@
 //! What the tests of the clients share: commands that run, and a harness in a process of its own.
 #![allow(dead_code)]
 
+#[path = "../../src/protocol.rs"]
+pub mod protocol;
+pub mod raw;
+
 use jepsen_antithesis::{Composer, Next, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -190,6 +194,13 @@ impl Ended {
         assert!(self.stdout == result, "{} bytes", self.stdout.len());
     }
 
+    /// Asserts that it said why in one line, whatever it printed, and exited with `status`.
+    pub fn assert_told(&self, status: i32, why: &str) {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.stderr.lines().count(), 1, "{}", self.stderr);
+        assert!(self.stderr.contains(why), "{}", self.stderr);
+    }
+
     /// Asserts that it printed nothing, said why in one line, and exited with `status`.
     pub fn assert_no_result(&self, status: i32) {
         assert_eq!(self.status, status, "{self:?}");
@@ -266,6 +277,10 @@ impl HarnessProcess {
         }
     }
 
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).unwrap();
+    }
+
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -319,6 +334,42 @@ pub fn be_a_harness() {
     loop {
         let _ = composer.next(None);
     }
+}
+
+/// Makes a program fail in one system call, as under a seccomp profile that does not know it.
+pub fn refuse(command: &mut Command, call: i64, error: i32) {
+    use nix::libc::{self, BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
+    use std::os::unix::process::CommandExt;
+    let step = |code: u32, jump_false, k| sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: jump_false,
+        k,
+    };
+    let mut filter = [
+        // The number of the call is the first word of seccomp_data.
+        step(BPF_LD | BPF_W | BPF_ABS, 0, 0),
+        step(BPF_JMP | BPF_JEQ | BPF_K, 1, call as u32),
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(BPF_RET | BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let install = move || {
+        let program = libc::sock_fprog {
+            len: filter.len() as u16,
+            filter: filter.as_mut_ptr(),
+        };
+        // SAFETY: both calls take numbers, and a pointer to a program that lives for the call.
+        let failed = unsafe {
+            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program) != 0
+        };
+        match failed {
+            true => Err(std::io::Error::last_os_error()),
+            false => Ok(()),
+        }
+    };
+    // SAFETY: it makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(install) };
 }
 
 /// Makes an executable file.

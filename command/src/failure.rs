@@ -1,11 +1,13 @@
-use jepsen_antithesis::protocol::EXIT_USAGE;
+//! Why a command has nothing to print.
+
+use crate::protocol::EXIT_USAGE;
 use rustix::io::Errno;
 use std::fmt::Display;
 
 /// Input or output failed (`EX_IOERR`). Not 1: from a check that is an invalid history.
 pub const EXIT_IO: u8 = 74;
 
-/// Why there is nothing to print: the exit status, and one line for stderr.
+/// The exit status, and one line for stderr.
 #[derive(Debug)]
 pub struct Failure {
     pub status: u8,
@@ -28,7 +30,7 @@ impl Failure {
     }
 }
 
-/// A system call that failed, and what for. Nothing is allocated before it is told.
+/// A system call that failed, and what for.
 #[derive(Clone, Copy, Debug)]
 pub struct Failed {
     pub what: &'static str,

@@ -1,12 +1,12 @@
 //! `install`: fills a test template directory.
 
 use crate::failure::Failure;
-use crate::helper_file::{HELPER_FILE, compose};
-use std::ffi::OsString;
+use crate::helper_file::{HELPER_FILE, Told, compose};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A file could not be made (`EX_CANTCREAT`).
@@ -42,11 +42,15 @@ impl Checks {
 /// What to install, and where.
 pub struct Install {
     pub template: OsString,
-    pub dir: OsString,
+    /// Of the commands; none: the usual ones.
+    pub names: Vec<OsString>,
+    pub dir: PathBuf,
     pub checks: Checks,
     pub op_lost: u8,
     pub check_lost: u8,
     pub wait: Duration,
+    pub op_timeout: Duration,
+    pub check_timeout: Duration,
 }
 
 /// Installs; returns what to tell the user. Nothing is written unless all of it can be.
@@ -54,8 +58,16 @@ pub fn run(install: &Install) -> Result<String, Failure> {
     let template = Path::new(&install.template);
     // A relative one would depend on the directory a command happens to be started in.
     let dir = std::path::absolute(&install.dir)
-        .map_err(|error| cannot("resolve", install.dir.as_ref(), error))?;
-    let helper = compose(&dir, install.op_lost, install.check_lost, install.wait)
+        .map_err(|error| cannot("resolve", &install.dir, error))?;
+    let told = Told {
+        dir: &dir,
+        op_lost: install.op_lost,
+        check_lost: install.check_lost,
+        wait: install.wait,
+        op_timeout: install.op_timeout,
+        check_timeout: install.check_timeout,
+    };
+    let helper = compose(&told)
         .ok_or_else(|| Failure::usage("--dir: too long, or with a line break in it"))?;
     let program = std::env::current_exe()
         .map_err(|error| cannot("find", "/proc/self/exe".as_ref(), error))?;
@@ -65,23 +77,28 @@ pub fn run(install: &Install) -> Result<String, Failure> {
     let made = builder.recursive(true).mode(0o755).create(template);
     made.map_err(|error| cannot("make the template directory", template, error))?;
 
-    let wanted = [&["parallel_driver_op"], install.checks.commands()].concat();
+    let usual = [&["parallel_driver_op"], install.checks.commands()].concat();
+    let wanted: Vec<&OsStr> = match &install.names[..] {
+        [] => usual.iter().map(OsStr::new).collect(),
+        names => names.iter().map(OsString::as_os_str).collect(),
+    };
     for command in &wanted {
         refuse_foreign(&template.join(command))?;
     }
     // First the helper: a command that is there finds it.
-    put(template, HELPER_FILE, &helper, 0o644)?;
+    put(template, HELPER_FILE.as_ref(), &helper, 0o644)?;
     for command in &wanted {
         put(template, command, &program, 0o755)?;
     }
+    let listed: Vec<_> = wanted.iter().map(|name| name.to_string_lossy()).collect();
     let mut told = format!(
         "{}: {}, with the control directory {}\n",
         template.display(),
-        wanted.join(", "),
+        listed.join(", "),
         dir.display()
     );
     for command in Checks::Both.commands() {
-        if !wanted.contains(command) && template.join(command).exists() {
+        if !wanted.contains(&OsStr::new(command)) && template.join(command).exists() {
             told += &format!(
                 "{} was there before and still is\n",
                 template.join(command).display()
@@ -119,9 +136,11 @@ fn refuse_foreign(path: &Path) -> Result<(), Failure> {
 
 /// Puts a file in place by rename: a command that runs goes on with its own copy, and one that
 /// starts finds a whole one. Until then its name begins with `helper_`, which Antithesis ignores.
-fn put(template: &Path, name: &str, content: &[u8], mode: u32) -> Result<(), Failure> {
+fn put(template: &Path, name: &OsStr, content: &[u8], mode: u32) -> Result<(), Failure> {
     let path = template.join(name);
-    let unfinished = template.join(format!("helper_{name}.{}", std::process::id()));
+    let mut unfinished = OsString::from(format!("helper_{}_", std::process::id()));
+    unfinished.push(name);
+    let unfinished = template.join(unfinished);
     let written = write(&unfinished, content, mode).and_then(|()| fs::rename(&unfinished, &path));
     written.map_err(|error| {
         let _ = fs::remove_file(&unfinished);
