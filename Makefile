@@ -50,7 +50,7 @@ command:
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-static-command test-install test-python test-jvm
+test: test-rust test-model test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all

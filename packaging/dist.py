@@ -25,7 +25,16 @@ from targets import TARGETS
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="default: %(default)s")
-    out = parser.parse_args().out.resolve()
+    parser.add_argument(
+        "--only",
+        metavar="TARGET",
+        action="append",
+        choices=[target.name for target in TARGETS],
+        help="leave the others out, for a test; one that runs here must be among them",
+    )
+    arguments = parser.parse_args()
+    out = arguments.out.resolve()
+    targets = [t for t in TARGETS if t.name in (arguments.only or [t.name])]
     date = epoch()
     os.umask(0o022)
     with tempfile.TemporaryDirectory(prefix="jepsen-antithesis-dist-") as temporary:
@@ -33,7 +42,7 @@ def main() -> None:
         # What is half made does not look like what is whole.
         dist = work / "dist"
         dist.mkdir()
-        builds = [native.build(target, work / "native" / target.name) for target in TARGETS]
+        builds = [native.build(target, work / "native" / target.name) for target in targets]
         host = tree.for_this_machine(builds)
         sdist = wheels.sdist(_directory(work / "sdist"), dist, date)
         for built in builds:
@@ -48,7 +57,7 @@ def main() -> None:
         shutil.rmtree(out, ignore_errors=True)
         shutil.copytree(dist, out)
     for file in sorted(out.iterdir()):
-        print(f"{file.stat().st_size:>10}  {file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file}")
+        print(f"{file.stat().st_size:>10}  {file}")
 
 
 def _directory(path: Path) -> Path:

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from project import ABI, COMMAND, COMMAND_PACKAGE, LIBRARY, ROOT, run
+from project import ABI, COMMAND, LIBRARY, ROOT, run
 from targets import Target
 
 CARGO_OUT = ROOT / "target" / "dist"
@@ -31,7 +31,9 @@ def build(target: Target, out: Path) -> Built:
     flags = ["-C", "target-feature=-crt-static"] if target.libc == "musl" else []
     _cargo("library", target.zig_triple, flags, "--package", "jepsen-antithesis", "--lib")
     static_triple = f"{target.arch}-unknown-linux-musl"
-    _cargo("command", static_triple, [], "--package", COMMAND_PACKAGE, "--bin", COMMAND)
+    # As in command/build.
+    flags = ["-C", "relocation-model=static"]
+    _cargo("command", static_triple, flags, "--package", COMMAND, "--bin", COMMAND)
 
     built = Built(
         target, out / f"{LIBRARY}.so.{ABI}", out / f"{LIBRARY}.a", out / COMMAND

@@ -11,10 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "libjepsen_antithesis"
 COMMAND = "jepsen-composer"
 SUMMARY = "Drive a Jepsen-style test harness with Antithesis' test commands"
-HOMEPAGE = ""
-
-# Cargo's package that holds the command, and the workspace member's directory if it has its own.
-COMMAND_PACKAGE = "jepsen-composer" if (ROOT / "command").is_dir() else "jepsen-antithesis"
+CRATES = ["jepsen-antithesis", COMMAND]
 
 
 def _first(pattern: str, file: str) -> str:

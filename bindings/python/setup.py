@@ -11,6 +11,7 @@ JEPSEN_ANTITHESIS_PLATFORM, the wheel's platform tag.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -42,8 +43,8 @@ def prebuilt() -> Path | None:
     return Path(found) if found else None
 
 
-def cargo(*args: str) -> Path:
-    """Runs cargo, and returns the directory with what it built."""
+def build(*argv: str) -> Path:
+    """Runs cargo, or what runs it, and returns the directory with what it built."""
     if RUST is None:
         raise SetupError(
             f"the Rust sources are neither in {HERE / 'rust'} nor in {HERE.parents[1]}. Build from "
@@ -56,17 +57,17 @@ def cargo(*args: str) -> Path:
         "(https://rustup.rs). There are wheels, which need no Rust, for Linux on x86_64 and "
         "aarch64, with glibc 2.17 or musl 1.2 or newer."
     )
+    if shutil.which("cargo") is None:
+        raise SetupError(f"cargo was not found. {remedy}")
     target = Path(os.environ.get("CARGO_TARGET_DIR") or RUST / "target").resolve()
-    try:
-        subprocess.run(
-            ["cargo", *args], cwd=RUST, env={**os.environ, "CARGO_TARGET_DIR": str(target)}, check=True
-        )
-    except FileNotFoundError:
-        raise SetupError(f"cargo was not found. {remedy}") from None
-    except subprocess.CalledProcessError as error:
-        raise SetupError(
-            f"cargo failed with status {error.returncode}; its message stands above. {remedy}"
-        ) from None
+    env = {
+        **os.environ,
+        "CARGO_TARGET_DIR": str(target),
+        "MUSL": f"{platform.machine()}-unknown-linux-musl",
+    }
+    done = subprocess.run(argv, cwd=RUST, env=env)
+    if done.returncode != 0:
+        raise SetupError(f"{argv[0]} failed with status {done.returncode}; see above. {remedy}")
     return target / "release"
 
 
@@ -77,7 +78,8 @@ class BuildLibrary(build_ext):
         return f"{fullname.replace('.', '/')}.so"
 
     def build_extension(self, ext: Extension) -> None:
-        directory = prebuilt() or cargo("build", "--release", "--locked", "--lib")
+        package = ("--package", "jepsen-antithesis", "--lib")
+        directory = prebuilt() or build("cargo", "build", "--release", "--locked", *package)
         to = Path(self.get_ext_fullpath(ext.name))
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(directory / f"{LIBRARY}.so", to)
@@ -91,13 +93,13 @@ class BuildCommand(build_scripts):
         return []
 
     def run(self) -> None:
-        package = ["--package", COMMAND] if RUST and (RUST / "command").is_dir() else []
-        directory = prebuilt() or cargo(
-            "build", "--release", "--locked", *package, "--bin", COMMAND
-        )
-        to = Path(self.build_dir) / COMMAND
+        to = Path(self.build_dir).resolve() / COMMAND
         to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(directory / COMMAND, to)
+        directory = prebuilt()
+        if directory:
+            shutil.copyfile(directory / COMMAND, to)
+        else:
+            build("sh", "command/build", str(to))
         to.chmod(0o755)
 
 

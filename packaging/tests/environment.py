@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,13 @@ class Environment:
     def env(self) -> dict[str, str]:
         path = ":".join([*self.path, "/usr/local/bin", "/usr/bin", "/bin"])
         fifos = str(self.home / "fifos")
-        return {"HOME": str(self.home), "PATH": path, "JEPSEN_FIFO_DIR": fifos, **self.variables}
+        network = {
+            name: value
+            for name, value in os.environ.items()
+            if name.startswith(("SSL_CERT_", "PIP_", "UV_")) or name.lower().endswith("_proxy")
+        }
+        own = {"HOME": str(self.home), "PATH": path, "JEPSEN_FIFO_DIR": fifos}
+        return {**network, **own, **self.variables}
 
     def run(self, *argv: str | Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -92,6 +92,7 @@ def test_the_command_is_a_tool(installer: str, wheel: Path, tmp_path: Path) -> N
     assert (tmp_path / ".local/bin" / COMMAND).exists()
 
 
+@pytest.mark.slow
 def test_pyinstaller_takes_the_library_along(wheel: Path, tmp_path: Path) -> None:
     it = Environment(tmp_path)
     it.must(sys.executable, "-m", "venv", "venv")
@@ -128,6 +129,7 @@ def test_without_rust_the_source_distribution_says_so(sdist: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("tool", ["build", "uv"])
+@pytest.mark.slow
 def test_the_source_distribution_builds(tool: str, sdist: Path, tmp_path: Path) -> None:
     cargo = shutil.which("cargo")
     if cargo is None:

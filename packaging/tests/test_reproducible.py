@@ -1,0 +1,48 @@
+"""The same sources give the same bytes, elsewhere and later."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from project import ROOT, epoch
+
+
+@pytest.mark.slow
+def test_dist_is_the_same_again(dist: Path, tmp_path: Path) -> None:
+    """Built from a copy in another directory, from nothing."""
+    copy = tmp_path / "somewhere else"
+    files = subprocess.run(
+        ["git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        text=True,
+    )
+    if files.returncode != 0:
+        pytest.skip("no git checkout to copy")
+    copy.mkdir()
+    subprocess.run(
+        ["tar", "--create", "--null", "--files-from=-", "--ignore-failed-read", "-C", ROOT, "-f", copy / "all.tar"],
+        input=files.stdout,
+        text=True,
+        check=True,
+        stderr=subprocess.DEVNULL,
+    )
+    subprocess.run(["tar", "-xf", copy / "all.tar", "-C", copy, "--touch"], check=True)
+    (copy / "all.tar").unlink()
+    started = time.monotonic()
+    env = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch())}
+    env.pop("CARGO_TARGET_DIR", None)
+    done = subprocess.run(
+        [sys.executable, "packaging/dist.py", "--out", tmp_path / "again"],
+        cwd=copy,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    print(f"{time.monotonic() - started:.0f} s from nothing")
+    assert (tmp_path / "again/SHA256SUMS").read_text() == (dist / "SHA256SUMS").read_text()
