@@ -34,8 +34,10 @@ def paint(text: str, *names: str) -> str:
 
 
 def say(line: str) -> None:
-    """Prints a line in one write, since commands are run by several threads. A terminal that cannot
-    show a character is shown its escape."""
+    """Prints a line in one write: several threads run commands, and print.
+
+    A terminal that cannot show a character is shown its escape.
+    """
     encoding = sys.stdout.encoding or "ascii"
     sys.stdout.buffer.write((line + "\n").encode(encoding, "backslashreplace"))
     sys.stdout.buffer.flush()

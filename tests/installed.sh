@@ -15,15 +15,33 @@ fail() {
 	exit 1
 }
 
+# Whatever an earlier build left, and wherever the environment sends cargo: what is installed is new.
+export CARGO_TARGET_DIR="$work/elsewhere"
+mkdir -p "$root/target/release"
+rm -f "$root/target/release/jepsen-composer"
+echo old > "$root/target/release/jepsen-composer"
+
 # Staged for a package: under DESTDIR, which no installed file mentions.
 make -s -C "$root" install PREFIX=/opt/jep DESTDIR="$work/stage"
 (cd "$work/stage" && find . -type f -o -type l) | sort > "$work/files"
 for file in bin/jepsen-composer include/jepsen_antithesis.h lib/libjepsen_antithesis.a \
 	lib/libjepsen_antithesis.so lib/libjepsen_antithesis.so.1 lib/pkgconfig/jepsen-antithesis.pc \
-	share/jepsen-antithesis/composer/op share/jepsen-antithesis/composer/check; do
+	share/jepsen-antithesis/composer/command share/jepsen-antithesis/composer/op; do
 	grep -qx "./opt/jep/$file" "$work/files" || fail "$file is not installed"
 done
 ! grep -q "$work" "$work/stage/opt/jep/lib/pkgconfig/jepsen-antithesis.pc" || fail "DESTDIR in the .pc file"
+
+"$work/stage/opt/jep/bin/jepsen-composer" --version > "$work/version" || fail "an old command was installed"
+[ ! -e "$work/elsewhere" ] || fail "make built in \$CARGO_TARGET_DIR, where it does not look"
+[ "$(readlink "$work/stage/opt/jep/share/jepsen-antithesis/composer/check")" = command ] ||
+	fail "composer/check does not lead to composer/command"
+
+# The demo, where the terminal knows only ASCII: whole lines of plain characters.
+LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 python3 "$root/examples/demo.py" --ops 40 --kills 2 > "$work/demo" ||
+	fail "the demo failed"
+! LC_ALL=C grep -q '[^ -~]' "$work/demo" || fail "the demo prints more than ASCII"
+[ "$(grep -c '{:type.*{:type' "$work/demo")" -eq 0 ] || fail "the demo prints two results in a line"
+tail -n 1 "$work/demo" | grep -qx 'Verdict: valid' || fail "the demo has no verdict"
 
 # Installed for use.
 usr=$work/usr

@@ -8,7 +8,8 @@
  *
  * DATABASE must not exist yet. HISTORY gets a line per invocation and completion, in the format of
  * Jepsen's history.txt, as they happen. --bug makes transfers read and then write without a
- * transaction. Exits 0: valid, 1: invalid, 2: no verdict, 64: wrong usage.
+ * transaction. Exits 0: valid, or told to stop (SIGTERM, SIGINT); 1: invalid; 2: no verdict; 64: wrong
+ * usage.
  *
  * One thread, main's, owns everything but the database connections: it waits for commands, for
  * workers and for signals in jep_fifo_next() and nowhere else. Whoever has news for it leaves them
@@ -56,6 +57,7 @@ struct harness {
     bool bug;
     pthread_mutex_t lock;
     sigset_t stop_signals;
+    pthread_cond_t done;            /* a worker is */
     pthread_t stopper;
     struct worker workers[WORKERS];
     int result;                     /* the verdict, UNKNOWN until then */
@@ -134,6 +136,7 @@ static void *worker(void *argument) {
         else read_all(w, &w->op);
         pthread_mutex_lock(&h->lock);
         w->state = DONE;
+        pthread_cond_signal(&h->done);
         jep_wake(h->composer); /* main sees DONE, since it looks after it was woken */
     }
     return NULL;
@@ -213,6 +216,25 @@ static struct worker *in_state(struct harness *h, int state) {
     return found;
 }
 
+/* The composer is closed: every command was released. Ends what runs, notes how it ended, and exits 0:
+ * to be told to stop is no finding. */
+static _Noreturn void stopped(struct harness *h) {
+    pthread_join(h->stopper, NULL);
+    pthread_mutex_lock(&h->lock);
+    for (int i = 0; i < WORKERS; i++) {
+        struct worker *w = &h->workers[i];
+        sqlite3_interrupt(w->db);
+        while (w->state == BUSY) pthread_cond_wait(&h->done, &h->lock);
+    }
+    pthread_mutex_unlock(&h->lock);
+    for (struct worker *w; (w = in_state(h, DONE));) completed(h, w);
+    for (int i = 0; i < WORKERS; i++) sqlite3_close(h->workers[i].db);
+    if (fclose(h->history) != 0) die("cannot write the history");
+    printf("stopped\n");
+    fflush(stdout);
+    _exit(EXIT_SUCCESS); /* the workers still wait on what exit(3) would take down */
+}
+
 /* Sleeps until something happens, and takes note of it. */
 static void wait_for_news(struct harness *h) {
     jep_fifo_op op;
@@ -229,9 +251,8 @@ static void wait_for_news(struct harness *h) {
         held->fifo = op.id;
         *h->last = held;
         h->last = &held->next;
-    } else if (got == JEP_CLOSED) { /* what is in flight keeps its :invoke line, as after a crash */
-        pthread_join(h->stopper, NULL);
-        exit(h->result);
+    } else if (got == JEP_CLOSED) {
+        stopped(h);
     } else { /* the directory was taken away, for instance */
         jep_close(h->composer);
         die("waiting for commands: %s", jep_strerror(got));
@@ -289,7 +310,7 @@ static void open_database(struct harness *h, const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static struct harness h = {.lock = PTHREAD_MUTEX_INITIALIZER, .result = UNKNOWN, .last = &h.first};
+    static struct harness h = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER, .result = UNKNOWN, .last = &h.first};
     const char *dir = NULL; /* $JEPSEN_FIFO_DIR, else /run/jepsen */
     bool exit_after_check = false;
     char text[512];
@@ -304,14 +325,14 @@ int main(int argc, char **argv) {
         fputs("usage: bank [--bug] [--exit-after-check] [--dir DIR] DATABASE HISTORY\n", stderr);
         return USAGE;
     }
-    if (!(h.history = fopen(argv[i + 1], "w"))) die("cannot create the history %s", argv[i + 1]);
-    open_database(&h, argv[i]);
-    if (jep_open(dir, NULL, &h.composer, text, sizeof text) != JEP_OK) die("%s", text);
-
     sigemptyset(&h.stop_signals);
     sigaddset(&h.stop_signals, SIGTERM);
     sigaddset(&h.stop_signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &h.stop_signals, NULL); /* and in every thread started from here on */
+    if (!(h.history = fopen(argv[i + 1], "w"))) die("cannot create the history %s", argv[i + 1]);
+    open_database(&h, argv[i]);
+    if (jep_open(dir, NULL, &h.composer, text, sizeof text) != JEP_OK) die("%s", text);
+
     bool started = pthread_create(&h.stopper, NULL, stopper, &h) == 0;
     for (int n = 0; n < WORKERS; n++) {
         struct worker *w = &h.workers[n];

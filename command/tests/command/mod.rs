@@ -64,6 +64,15 @@ impl Place {
         Running::start(&mut self.command(arguments))
     }
 
+    /// The FIFOs that the harness can see.
+    pub fn published(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.control()).into_iter().flatten();
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name.starts_with("op-") || name.starts_with("check"))
+            .collect()
+    }
+
     /// What clients have left in the control directory.
     pub fn left(&self) -> Vec<String> {
         let names = |path: PathBuf| {
