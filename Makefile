@@ -90,11 +90,9 @@ install-files:
 		$(SUBSTITUTE) packaging/cmake/$$file.cmake.in \
 			> "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis/$$file.cmake" || exit; done
 	install -m 755 $(INSTALLED_COMMAND) "$(DESTDIR)$(PREFIX)/bin"
-	install -m 755 $(wildcard composer/*) "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
-ifneq ($(wildcard composer/command),)
+	install -m 755 composer/command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/op"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
-endif
 
 include packaging/dist.mk
 

@@ -46,7 +46,9 @@ def _header(header: str, day: str) -> str:
     lines = header.splitlines()
     end = next(i for i, line in enumerate(lines) if not line.startswith("//"))
     about = "\n".join(line.removeprefix("//").removeprefix(" ") for line in lines[:end])
-    declarations = header.partition("#include <stdint.h>\n")[2].partition("#ifdef __cplusplus\n}")[0]
+    declarations = header.partition("#include <stdint.h>\n")[2].partition("#ifdef __cplusplus\n}")[
+        0
+    ]
     return "\n".join(
         [
             _title("jepsen_antithesis", 3, day),

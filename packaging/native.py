@@ -35,15 +35,15 @@ def build(target: Target, out: Path) -> Built:
     flags = ["-C", "relocation-model=static"]
     _cargo("command", static_triple, flags, "--package", COMMAND, "--bin", COMMAND)
 
-    built = Built(
-        target, out / f"{LIBRARY}.so.{ABI}", out / f"{LIBRARY}.a", out / COMMAND
-    )
+    built = Built(target, out / f"{LIBRARY}.so.{ABI}", out / f"{LIBRARY}.a", out / COMMAND)
     release = CARGO_OUT / "library" / target.triple / "release"
     _strip("--strip-all", release / f"{LIBRARY}.so", built.shared)
     if target.libc == "musl":
         # Alpine's name for it, which every musl takes for its own; "libc.so" is zig's, and on a
         # glibc system the linker's script.
-        run("patchelf", "--replace-needed", "libc.so", f"libc.musl-{target.arch}.so.1", built.shared)
+        run(
+            "patchelf", "--replace-needed", "libc.so", f"libc.musl-{target.arch}.so.1", built.shared
+        )
     _strip("--strip-debug", release / f"{LIBRARY}.a", built.static)
     _strip(
         "--strip-all", CARGO_OUT / "command" / static_triple / "release" / COMMAND, built.command
@@ -71,6 +71,8 @@ def _strip(how: str, file: Path, to: Path) -> None:
     sysroot = Path(run("rustc", "--print", "sysroot").strip())
     objcopy = libdir.parent / "bin" / "rust-objcopy"
     if not objcopy.exists():
-        raise SystemExit(f"dist: {objcopy} is not there to strip the files with. Install Rust with rustup.")
+        raise SystemExit(
+            f"dist: {objcopy} is not there to strip the files with. Install Rust with rustup."
+        )
     run(objcopy, how, file, to, env={"LD_LIBRARY_PATH": str(sysroot / "lib")})
     to.chmod(0o755 if how == "--strip-all" else 0o644)

@@ -18,7 +18,9 @@ def sdist(work: Path, dist: Path, date: int) -> Path:
     shutil.copytree(
         ROOT / "bindings" / "python",
         source,
-        ignore=shutil.ignore_patterns("build", "dist", "*.egg-info", "tests", "*.so", "__pycache__", ".*"),
+        ignore=shutil.ignore_patterns(
+            "build", "dist", "*.egg-info", "tests", "*.so", "__pycache__", ".*"
+        ),
     )
     (source / "LICENSE").write_bytes((ROOT / "LICENSE").read_bytes())
     for path in ROOT.iterdir():
@@ -54,6 +56,16 @@ def wheel(sdist: Path, built: Built, work: Path, dist: Path, date: int) -> None:
 
 def _build(what: str, source: Path, out: Path, date: int, **env: str) -> None:
     run(
-        *(sys.executable, "-m", "build", "--quiet", "--no-isolation", what, "--outdir", out, source),
+        *(
+            sys.executable,
+            "-m",
+            "build",
+            "--quiet",
+            "--no-isolation",
+            what,
+            "--outdir",
+            out,
+            source,
+        ),
         env={**env, "SOURCE_DATE_EPOCH": str(date)},
     )

