@@ -54,7 +54,7 @@ def _header(header: str, day: str) -> str:
             _title("jepsen_antithesis", 3, day),
             f".SH NAME\njepsen_antithesis \\- {_escape(SUMMARY)}",
             ".SH SYNOPSIS\n.B #include <jepsen_antithesis.h>\n.PP\n"
-            ".B cc \\-o harness harness.c $(pkg\\-config \\-\\-cflags \\-\\-libs jepsen\\-antithesis)",
+            ".B cc harness.c $(pkg\\-config \\-\\-cflags \\-\\-libs jepsen\\-antithesis)",
             ".SH DESCRIPTION",
             _verbatim(about),
             ".SH DECLARATIONS",

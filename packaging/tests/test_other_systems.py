@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from commands import drive, hundred
 from project import COMMAND, ROOT
-from systems import System, debian, musl_python
+from systems import PIP, WHEELS_ONLY, System, debian, musl_python, zig_cc
 from targets import GLIBC, Target
 
 HOST = Path(__file__).with_name("host.c")
@@ -44,10 +43,10 @@ def system(request: pytest.FixtureRequest, target: Target, prefix: Path, tmp_pat
 )
 def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: Path) -> None:
     triple = f"{target.arch}-linux-{target.libc}" + (f".{GLIBC}" if target.libc == "gnu" else "")
-    subprocess.run(
-        [sys.executable, "-m", "ziglang", "cc", "-target", triple, "-dynamic", "-O1", "-Wall", "-Werror", f"-I{prefix}/include", HOST, "-o", system.root / "test/host", f"-L{prefix}/lib", "-ljepsen_antithesis", "-Wl,-rpath,/opt/jepsen/lib"],
-        check=True,
-    )
+    include, link = f"-I{prefix}/include", (f"-L{prefix}/lib", "-ljepsen_antithesis")
+    run_time = "-Wl,-rpath,/opt/jepsen/lib"
+    options = ("-dynamic", "-O1", "-Wall", "-Werror", include)
+    zig_cc(triple, *options, HOST, "-o", system.root / "test/host", *link, run_time)
     host = system.start("/test/host", env=FIFOS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert host.stdout and host.stderr
@@ -59,8 +58,9 @@ def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: P
         killed.kill()
         killed.wait()
 
-        for op in ([f"/opt/jepsen/bin/{COMMAND}", "op"], ["/bin/sh", "/test/sh_op"]):
-            results = hundred(lambda: system.run(*op, env=FIFOS))
+        commands = [f"/opt/jepsen/bin/{COMMAND}", "op"], ["/bin/sh", "/test/sh_op"]
+        for op in commands:
+            results = hundred(lambda op=op: system.run(*op, env=FIFOS))  # type: ignore[misc]
             assert [r for r in results if not r.startswith("did op-") or r.count("\n") > 1] == []
         check = system.run(f"/opt/jepsen/bin/{COMMAND}", "check", env=FIFOS)
         assert (check.returncode, check.stdout[:9]) == (7, "did check"), check.stderr
@@ -84,10 +84,8 @@ def test_python_on_musl_runs_the_bank(target: Target, system: System, dist: Path
     python = musl_python(system, "trixie")
     site = system.root / python.lstrip("/").replace("/bin/", "/lib/") / "site-packages"
     (wheel,) = dist.glob(f"*{target.wheel_tag}.whl")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--platform", target.wheel_tag, "--only-binary", ":all:", "--target", site, wheel],
-        check=True,
-    )
+    install = (*PIP, "install", *WHEELS_ONLY, "--no-index", "--platform", target.wheel_tag)
+    subprocess.run([*install, "--target", site, wheel], check=True)
     system.add(ROOT / "examples/python/bank.py", "/test/bank.py")
     command = f"/{(site / 'bin' / COMMAND).relative_to(system.root)}"
     bank = (python, "-I", "/test/bank.py", "antithesis", "--db", "/tmp/bank.db")
