@@ -181,8 +181,15 @@ def musl_python(system: System, suite: str) -> str:
     wheels = CACHE / f"musl-python-{system.arch}"
     if not list(wheels.glob("*.whl")):
         done = subprocess.run(
-            [*PIP, "download", *("--platform", f"musllinux_1_2_{system.arch}"), *WHEELS_ONLY]
-            + ["--dest", str(wheels), MUSL_PYTHON],
+            [
+                *PIP,
+                "download",
+                *("--platform", f"musllinux_1_2_{system.arch}"),
+                *WHEELS_ONLY,
+                "--dest",
+                str(wheels),
+                MUSL_PYTHON,
+            ],
             capture_output=True,
             text=True,
         )

@@ -155,8 +155,14 @@ def test_a_debian_package_installs_and_is_removed(
     libdir = root / f"usr/lib/{target.arch}-linux-gnu"
     assert (libdir / f"{LIBRARY}.so.{ABI}").exists()
     said = subprocess.run(
-        ["dpkg-query", f"--admindir={root}/var/lib/dpkg", "--show"]
-        + ["--showformat", "${Version} ${db:Status-Abbrev}", "jepsen-antithesis"],
+        [
+            "dpkg-query",
+            f"--admindir={root}/var/lib/dpkg",
+            "--show",
+            "--showformat",
+            "${Version} ${db:Status-Abbrev}",
+            "jepsen-antithesis",
+        ],
         capture_output=True,
         text=True,
     ).stdout
