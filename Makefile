@@ -64,7 +64,30 @@ test-model:
 test-static-command: all
 	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
 
-test-install: all install-files
+test-install: all
+	tests/installed.sh
+
+$(VENV)/.made: bindings/python/dev-requirements.txt
+	$(PYTHON) -m venv .venv
+	$(VENV)/pip install --quiet -r $<
+	touch $@
+
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging
+
+test-python: all $(VENV)/.made
+	$(VENV)/ruff check $(PYTHON_CONFIG)
+	$(VENV)/ruff format --check $(PYTHON_CONFIG)
+	cd bindings/python && ../../$(VENV)/mypy
+	$(VENV)/python -m pytest -q bindings/python
+
+test-jvm: all
+	$(MVN) -f bindings/jvm/pom.xml test
+
+test-jepsen: all
+	$(MVN) -f bindings/jvm/pom.xml test -Djepsen.classpath="$(JEPSEN_CP)"
+
+install: all
+	@$(MAKE) --no-print-directory install-files
 
 # The files themselves: packaging/ sets these to what it built for another system.
 INSTALLED_SHARED ?= $(LIB)
