@@ -64,11 +64,10 @@ def test_maven_resolves_the_coordinates_and_java_runs_the_bank(dist: Path, tmp_p
     )
     pom = tmp_path / "bank/pom.xml"
     it.must("mvn", "-B", "-q", repository, "-f", pom, "compile", timeout=600)
-    classes = it.must(
-        *("mvn", "-B", "-q", repository, "-f", pom, "exec:exec", "-Dexec.executable=echo"),
-        "-Dexec.args=%classpath",
-        timeout=600,
-    ).strip()
+    plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:build-classpath"
+    output = f"-Dmdep.outputFile={tmp_path / 'classpath'}"
+    it.must("mvn", "-B", "-q", repository, "-f", pom, plugin, output, timeout=600)
+    classes = f"{tmp_path}/bank/target/classes:{(tmp_path / 'classpath').read_text()}"
     assert f"{JAR}.jar" in classes and str(ROOT) not in classes, classes
     command = unpacked(tarball_of(here, dist), tmp_path / "tarball") / "bin" / COMMAND
     it.bank("java", "-cp", classes, "Bank", "bank.db", command=command)
