@@ -3,6 +3,8 @@
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
+# make dist       wheels, jar, tarballs and Debian packages in dist/
+# make test-dist  each of them, installed and used
 # make soak       the long form of the soak tests
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
@@ -26,7 +28,7 @@ MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
 .PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
-	test-jvm test-jepsen install bench soak header clean
+	test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
 
@@ -48,7 +50,7 @@ command:
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-static-command test-install test-python test-jvm
+test: test-rust test-model test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all
@@ -70,7 +72,7 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 	$(VENV)/pip install --quiet -r $<
 	touch $@
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging
 
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
@@ -85,19 +87,37 @@ test-jepsen: all
 	$(MVN) -f bindings/jvm/pom.xml test -Djepsen.classpath="$(JEPSEN_CP)"
 
 install: all
+	@$(MAKE) --no-print-directory install-files
+
+# The files themselves: packaging/ sets these to what it built for another system.
+INSTALLED_SHARED ?= $(LIB)
+INSTALLED_STATIC ?= $(RELEASE)/libjepsen_antithesis.a
+INSTALLED_COMMAND ?= $(COMMAND)
+PKG_CONFIG_PREFIX ?= $(PREFIX)
+PKG_CONFIG_LIBDIR ?= $(LIBDIR)
+SHARED_NAME := libjepsen_antithesis.so.$(ABI).$(VERSION)
+SUBSTITUTE = sed -e 's|@PREFIX@|$(PKG_CONFIG_PREFIX)|; s|@LIBDIR@|$(PKG_CONFIG_LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	-e 's|@SHARED@|$(SHARED_NAME)|; s|@ABI@|$(ABI)|'
+
+install-files:
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/include" \
-		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
-	install -m 755 $(LIB) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI).$(VERSION)"
-	ln -sf libjepsen_antithesis.so.$(ABI).$(VERSION) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
+		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis" \
+		"$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	install -m 644 $(INSTALLED_SHARED) "$(DESTDIR)$(LIBDIR)/$(SHARED_NAME)"
+	ln -sf $(SHARED_NAME) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
 	ln -sf libjepsen_antithesis.so.$(ABI) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so"
-	install -m 644 $(RELEASE)/libjepsen_antithesis.a "$(DESTDIR)$(LIBDIR)"
+	install -m 644 $(INSTALLED_STATIC) "$(DESTDIR)$(LIBDIR)"
 	install -m 644 include/jepsen_antithesis.h "$(DESTDIR)$(PREFIX)/include"
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
-		jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
-	install -m 755 $(COMMAND) "$(DESTDIR)$(PREFIX)/bin"
+	$(SUBSTITUTE) jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
+	for file in jepsen-antithesis-config jepsen-antithesis-config-version; do \
+		$(SUBSTITUTE) packaging/cmake/$$file.cmake.in \
+			> "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis/$$file.cmake" || exit; done
+	install -m 755 $(INSTALLED_COMMAND) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 composer/command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/op"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
+
+include packaging/dist.mk
 
 bench: all
 	benches/run
@@ -110,4 +130,4 @@ header:
 
 clean:
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv .venv-dist dist
