@@ -633,8 +633,9 @@ impl Broker {
             self.discard(id);
             return AtOnce::Nobody;
         }
-        let is_held = entry.fifo.held != Held::No;
-        if result.len() > AT_ONCE && !is_held && !self.budget.allows(Held::ToDeliver) {
+        let is_held = entry.fifo.held.is_open();
+        let has_room = entry.fifo.held != Held::No || self.budget.allows(Held::ToDeliver);
+        if result.len() > AT_ONCE && !has_room {
             // A part of it might be left over, and nobody could hold the rest.
             return AtOnce::Later(0);
         }
@@ -687,7 +688,7 @@ impl Broker {
             Written::NotNow => 0,
         };
         if !is_held {
-            self.in_hand(writer);
+            self.in_hand(id, writer);
         }
         AtOnce::Later(sent)
     }
@@ -712,15 +713,18 @@ impl Broker {
             return;
         };
         if let Some(entry) = self.table.get_mut(id)
-            && entry.fifo.held == Held::No
+            && !entry.fifo.held.is_open()
         {
             entry.fifo.reader = Reader::Seen;
             self.retry.hold_now(id);
-            self.in_hand(writer);
+            self.in_hand(id, writer);
         }
     }
 
-    fn in_hand(&mut self, writer: Fd) {
+    /// Keeps the end of a FIFO open until the library's thread holds it.
+    fn in_hand(&mut self, id: u64, writer: Fd) {
+        // Several threads may come to this before that thread does.
+        self.set_held(id, Held::Promised);
         // What is left over while the thread is at it, it does the next time.
         let when = self.tended + if self.is_tending { 2 } else { 1 };
         if sys::has_own_table() {
@@ -817,7 +821,7 @@ impl Broker {
         if matches!(entry.stage, Stage::Sending(_)) {
             return self.advance(id, ends);
         }
-        if entry.fifo.held != Held::No && !ends.has_reader(id) {
+        if entry.fifo.held.is_open() && !ends.has_reader(id) {
             entry.fifo.reader = Reader::Gone;
             self.stop_holding(id, ends);
         }
@@ -893,7 +897,7 @@ impl Broker {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        if entry.fifo.held != Held::No {
+        if entry.fifo.held.is_open() {
             return self.advance(id, ends);
         }
         let is_sending = match &entry.stage {
@@ -912,13 +916,20 @@ impl Broker {
             Stage::Sending(_) => true,
             _ => false,
         };
-        let wanted = if is_sending {
+        let is_promised = self
+            .table
+            .get(id)
+            .is_some_and(|entry| entry.fifo.held == Held::Promised);
+        if is_promised {
+            self.set_held(id, Held::No);
+        }
+        let wanted = if is_sending || is_promised {
             Held::ToDeliver
         } else {
             Held::ToWatch
         };
         let may_await = self.budget.allows(Held::ToWatch);
-        if !self.budget.allows(wanted) {
+        if !is_promised && !self.budget.allows(wanted) {
             return self.wait_for_room(id, wanted);
         }
         let Some(entry) = self.table.get_mut(id) else {
@@ -967,7 +978,7 @@ impl Broker {
         }
         if let Some(id) = self.table.id_of(stat.file)
             && let Some(entry) = self.table.get_mut(id)
-            && entry.fifo.held == Held::No
+            && !entry.fifo.held.is_open()
         {
             entry.fifo.reader = Reader::Seen;
             ends.attach(id, writer);
@@ -1074,7 +1085,7 @@ impl Broker {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
-        let is_held = entry.fifo.held != Held::No;
+        let is_held = entry.fifo.held.is_open();
         if let Stage::Sending(sending) = &mut entry.stage
             && sending.reply.status.is_none()
         {

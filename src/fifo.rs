@@ -45,10 +45,20 @@ pub(crate) enum Reader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Held {
     No,
+    /// Another thread has the FIFO open, until the library's thread holds it. It must not be closed
+    /// before: its command would take that for the end of its result.
+    Promised,
     /// To see the command die, or for a command that has not opened its FIFO.
     ToWatch,
     /// To a command that reads its result.
     ToDeliver,
+}
+
+impl Held {
+    /// Whether the library's thread has the FIFO open.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Held::ToWatch | Held::ToDeliver)
+    }
 }
 
 /// What opening the write end came to.

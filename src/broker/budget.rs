@@ -8,7 +8,7 @@ pub(super) struct Budget {
     max: usize,
     /// Ends held [`Held::ToWatch`].
     watching: usize,
-    /// Ends held [`Held::ToDeliver`].
+    /// Ends held [`Held::ToDeliver`], or promised.
     delivering: usize,
 }
 
@@ -41,7 +41,7 @@ impl Budget {
         match held {
             Held::No => true,
             Held::ToWatch => self.watching < self.max - kept && self.total() < self.max,
-            Held::ToDeliver => self.total() < self.max,
+            Held::ToDeliver | Held::Promised => self.total() < self.max,
         }
     }
 
@@ -51,7 +51,7 @@ impl Budget {
             let count = match held {
                 Held::No => continue,
                 Held::ToWatch => &mut self.watching,
-                Held::ToDeliver => &mut self.delivering,
+                Held::ToDeliver | Held::Promised => &mut self.delivering,
             };
             *count = if add { *count + 1 } else { *count - 1 };
         }

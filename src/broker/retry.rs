@@ -89,7 +89,7 @@ impl Retry {
     fn waiting(&mut self, to: Held) -> &mut BTreeSet<u64> {
         match to {
             Held::ToDeliver => &mut self.waiting_to_deliver,
-            Held::No | Held::ToWatch => &mut self.waiting_to_watch,
+            _ => &mut self.waiting_to_watch,
         }
     }
 
