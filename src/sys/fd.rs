@@ -144,15 +144,19 @@ pub(crate) fn has_own_table() -> bool {
     OWN_TABLE.get()
 }
 
-/// Gives this thread a table of descriptors of its own, with copies of `keep` and `own` under the same
-/// numbers and nothing else. Returns the copy of `own`, which is this thread's to close; those of
-/// `keep` are closed when the thread ends. `None` where the kernel (before Linux 5.9) or a filter
+/// Gives this thread a table of descriptors of its own, with copies of `directory`, `keep` and `own`
+/// under the same numbers, and of `directory` in the place of stdin, stdout and stderr. Returns the copy of `own`, which is this thread's to close; the
+/// others are closed when the thread ends. `None` where the kernel (before Linux 5.9) or a filter
 /// refuses: the thread then goes on in the host's table.
 ///
 /// While the table is being made it has copies of other descriptors of the host for some
 /// microseconds, as a process that the host starts would.
-pub(crate) fn take_own_table(keep: &[BorrowedFd<'_>], own: BorrowedFd<'_>) -> Option<Fd> {
-    let all = keep.iter().chain(std::iter::once(&own));
+pub(crate) fn take_own_table(
+    directory: BorrowedFd<'_>,
+    keep: &[BorrowedFd<'_>],
+    own: BorrowedFd<'_>,
+) -> Option<Fd> {
+    let all = keep.iter().chain([&directory, &own]);
     let mut kept: Vec<u32> = all.map(|fd| fd.as_raw_fd() as u32).collect();
     kept.sort_unstable();
     let last = kept.last().copied().unwrap_or(0);
@@ -165,11 +169,12 @@ pub(crate) fn take_own_table(keep: &[BorrowedFd<'_>], own: BorrowedFd<'_>) -> Op
         }
         from = fd + 1;
     }
-    // So that what is opened here gets no number below 3 in the first place.
+    // So that what is opened here gets no number below 3 in the first place. Nothing can be written to a
+    // directory: what a panic prints must not go into a file.
     for number in 0..=libc::STDERR_FILENO {
         // SAFETY: dup3 has no memory arguments, and the number was closed above, in this thread's
         // table only.
-        unsafe { libc::dup3(own.as_raw_fd(), number, libc::O_CLOEXEC) };
+        unsafe { libc::dup3(directory.as_raw_fd(), number, libc::O_CLOEXEC) };
     }
     Some(Fd {
         raw: own.as_raw_fd(),
