@@ -5,9 +5,12 @@
 //! lies in a table of the library's thread ([`take_own_table`]): no process that the host starts has
 //! a copy of it, and neither the host's limit nor its closing of descriptors touches it.
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// The library's descriptors in the host's table, as a bitmap.
@@ -82,7 +85,9 @@ impl<T> Fd<T> {
     ) -> Result<Fd<T>, E> {
         let in_host_table = !has_own_table();
         let mut host_fds = in_host_table.then(HostFds::lock);
+        let fillers = fill_the_standard_ones()?;
         let fd = above_the_standard_ones(open()?)?;
+        drop(fillers);
         let raw = fd.as_raw_fd();
         if let Some(host_fds) = &mut host_fds {
             host_fds.insert(raw);
@@ -95,10 +100,44 @@ impl<T> Fd<T> {
     }
 }
 
+/// The host has been seen to run with stdin, stdout or stderr closed.
+static LACKS_STANDARD_ONES: AtomicBool = AtomicBool::new(false);
+
+/// Looks which of the standard descriptors the host has, before the first descriptor is opened. When it
+/// closes one later, the first open after that finds out.
+pub(crate) fn look_for_the_standard_ones() {
+    let lacks = |fd| {
+        // SAFETY: F_GETFD has no memory arguments, and any number may be asked for.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) == -1 }
+    };
+    if (0..=libc::STDERR_FILENO).any(lacks) {
+        LACKS_STANDARD_ONES.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes the free numbers below 3 for as long as something is opened. To move a descriptor away from
+/// there afterwards is not enough: what the host prints in between arrives in it. To the host these look
+/// closed, since O_PATH descriptors can be neither written nor read.
+fn fill_the_standard_ones() -> nix::Result<Vec<OwnedFd>> {
+    let mut fillers = Vec::new();
+    if !LACKS_STANDARD_ONES.load(Ordering::Relaxed) || has_own_table() {
+        return Ok(fillers);
+    }
+    loop {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let filler = nix::fcntl::open(c"/", flags, Mode::empty())?;
+        if filler.as_raw_fd() > libc::STDERR_FILENO {
+            return Ok(fillers);
+        }
+        fillers.push(filler);
+    }
+}
+
 fn above_the_standard_ones(fd: OwnedFd) -> nix::Result<OwnedFd> {
     if fd.as_raw_fd() > libc::STDERR_FILENO {
         return Ok(fd);
     }
+    LACKS_STANDARD_ONES.store(true, Ordering::Relaxed);
     let first = libc::STDERR_FILENO + 1;
     let above = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(first))?;
     // SAFETY: fcntl has just made this descriptor, for nobody else.
