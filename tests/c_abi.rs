@@ -273,6 +273,7 @@ mod alone {
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         no_descriptors: "no_descriptors" [];
+        closed_stdio: "closed_stdio" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["100"];
@@ -313,6 +314,7 @@ mod with_valgrind {
         buffers: "buffers" [];
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        closed_stdio: "closed_stdio" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["20000"];
