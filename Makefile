@@ -3,9 +3,13 @@
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
+<<<<<<< HEAD
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
 # make soak       the long form of the soak tests
+=======
+# make soak       the long form of the soak tests; STORM=600 seconds for each storm
+>>>>>>> coretests
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
 
@@ -13,6 +17,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 MVN ?= mvn
 PREFIX ?= /usr/local
+STORM ?= 600
 LIBDIR ?= $(PREFIX)/lib
 
 # Everything is built where this file looks for it, whatever the environment says.
@@ -124,6 +129,7 @@ bench: all
 
 soak: all
 	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture
+	JEP_STORM_SECONDS=$(STORM) $(CARGO) test --locked --release --package jepsen-antithesis --test c_abi storm:: -- --nocapture --test-threads 1
 
 header:
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package jepsen-antithesis --test header is_up_to_date
