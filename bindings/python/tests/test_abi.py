@@ -74,6 +74,10 @@ def test_kinds_and_phases() -> None:
     }
 
 
+def test_wants() -> None:
+    assert (_abi.WANT_OP, _abi.WANT_CHECK) == (DEFINES["WANT_OP"], DEFINES["WANT_CHECK"])
+
+
 def test_version() -> None:
     assert DEFINES["ABI_VERSION"] == _abi.ABI_VERSION
     assert _abi.library().abi_version() == _abi.ABI_VERSION
