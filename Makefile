@@ -3,13 +3,9 @@
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
-<<<<<<< HEAD
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
-# make soak       the long form of the soak tests
-=======
 # make soak       the long form of the soak tests; STORM=600 seconds for each storm
->>>>>>> coretests
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
 
