@@ -20,8 +20,10 @@ final class Native {
   static final int ABANDONED = 4;
   static final int CLOSED = 5;
 
-  static final int KIND_OP = 0;
-  static final int KIND_CHECK = 1;
+  /** The bits of {@code jep_want}; bit n is the kind n. */
+  static final int WANT_OP = 1;
+
+  static final int WANT_CHECK = 2;
 
   /** {@code struct jep_fifo_op}. */
   static final class OpLayout {
@@ -126,6 +128,12 @@ final class Native {
   static native int jep_fifo_next(long composer, long timeoutUs, long out);
 
   static native int jep_complete(long composer, long opId, int status, byte[] data, long len);
+
+  static native int jep_want(long composer, int kinds);
+
+  static native int jep_answer_all(long composer, int kind, int status, byte[] data, long len);
+
+  static native long jep_failure(long composer, byte[] buf, long cap);
 
   static native int jep_phase(long composer);
 
