@@ -57,13 +57,12 @@ pub(crate) struct Broker {
     sending: usize,
     /// `.alive`, until the close.
     alive: Option<FileId>,
-    /// Write ends that must not be closed before the library's thread has opened its own, which it has
-    /// when [`Broker::tended`] has come to this number. In the host's table.
+    /// Write ends, by operation, that must not be closed before the library's thread holds its own. In
+    /// the host's table.
     in_hand: Vec<(u64, Fd)>,
     /// The same in the library's thread's table; only that thread touches them.
     in_threads_hand: Vec<(u64, Fd)>,
     tended: u64,
-    is_tending: bool,
     /// A thread of the harness must wait for the library's.
     must_wait: bool,
     /// One call of [`crate::Composer::next`] is to come back.
@@ -105,7 +104,6 @@ impl Broker {
             in_hand: Vec::new(),
             in_threads_hand: Vec::new(),
             tended: 0,
-            is_tending: false,
             must_wait: false,
             wake: false,
             closing: false,
@@ -419,13 +417,14 @@ impl Broker {
         self.route_again();
     }
 
-    /// Delivers the harness' result, or only its status when the result is `in_file`.
+    /// Delivers the harness' result. `through_fifo` is what goes through the FIFO of this operation: the
+    /// result, or nothing when that is in a file.
     pub(crate) fn complete(
         &mut self,
         id: u64,
         status: u8,
         result: &Bytes<'_>,
-        in_file: bool,
+        through_fifo: &Bytes<'_>,
     ) -> Result<Completion, Error> {
         let entry = self.taken(id)?;
         let kind = entry.kind;
@@ -444,9 +443,7 @@ impl Broker {
             });
             self.route_again();
         }
-        let nothing = Bytes::Borrowed(b"");
-        let result = if in_file { &nothing } else { result };
-        let completion = self.send(id, Some(status), result);
+        let completion = self.send(id, Some(status), through_fifo);
         match completion {
             Completion::Abandoned => self.stats.abandoned += 1,
             _ => self.stats.completed += 1,
@@ -486,20 +483,17 @@ impl Broker {
         unwritten: UnwrittenResult,
     ) -> Error {
         let UnwrittenResult { error, may_pass } = unwritten;
-        let error = if self
-            .table
-            .get(id)
-            .is_some_and(|e| e.kind == Some(Kind::Check))
-        {
-            let mut told = result.as_slice().to_vec();
-            told.extend_from_slice(unwritten_line(&error.to_string()).as_bytes());
-            let _ = self.complete(id, status, &Bytes::Shared(Arc::new(told)), false);
+        let line = unwritten_line(&error.to_string());
+        let entry = self.table.get(id);
+        let error = if entry.is_some_and(|entry| entry.kind == Some(Kind::Check)) {
+            let told = [result.as_slice(), line.as_bytes()].concat();
+            let _ = self.complete(id, status, result, &Bytes::Shared(Arc::new(told)));
             error.with_advice("the command got the verdict through its FIFO")
         } else if may_pass {
             error.with_advice("the operation still awaits its completion")
         } else {
-            let line = unwritten_line(&error.to_string());
-            let _ = self.complete(id, status, &Bytes::Borrowed(line.as_bytes()), false);
+            let line = Bytes::Borrowed(line.as_bytes());
+            let _ = self.complete(id, status, result, &line);
             error.with_advice("the command was told so")
         };
         self.unwritten = Some(error.clone());
@@ -634,7 +628,9 @@ impl Broker {
             return AtOnce::Nobody;
         }
         let is_held = entry.fifo.held != Held::No;
-        if result.len() > AT_ONCE && !is_held && !self.budget.allows(Held::ToDeliver) {
+        let in_hand = self.in_hand.len() + self.in_threads_hand.len();
+        if result.len() > AT_ONCE && !is_held && !self.budget.allows_after(in_hand, Held::ToDeliver)
+        {
             // A part of it might be left over, and nobody could hold the rest.
             return AtOnce::Later(0);
         }
@@ -687,7 +683,7 @@ impl Broker {
             Written::NotNow => 0,
         };
         if !is_held {
-            self.in_hand(writer);
+            self.take_in_hand(id, writer);
         }
         AtOnce::Later(sent)
     }
@@ -715,18 +711,17 @@ impl Broker {
             && entry.fifo.held == Held::No
         {
             entry.fifo.reader = Reader::Seen;
-            self.retry.hold_now(id);
-            self.in_hand(writer);
+            self.take_in_hand(id, writer);
         }
     }
 
-    fn in_hand(&mut self, writer: Fd) {
-        // What is left over while the thread is at it, it does the next time.
-        let when = self.tended + if self.is_tending { 2 } else { 1 };
+    /// Keeps a write end open until the library's thread holds one of its own for the same FIFO.
+    fn take_in_hand(&mut self, id: u64, writer: Fd) {
+        self.retry.hold_now(id);
         if sys::has_own_table() {
-            self.in_threads_hand.push((when, writer));
+            self.in_threads_hand.push((id, writer));
         } else {
-            self.in_hand.push((when, writer));
+            self.in_hand.push((id, writer));
             self.must_wait = true;
         }
     }
@@ -771,10 +766,9 @@ impl Broker {
         self.tended
     }
 
-    /// Closes descriptors of the harness' threads that the library's thread has its own for now.
+    /// Closes write ends of the harness' threads that the library's thread has its own for now.
     pub(crate) fn empty_hands(&mut self) {
-        let tended = self.tended;
-        self.in_hand.retain(|(when, _)| *when > tended);
+        drop_if_held(&mut self.in_hand, &self.table);
     }
 
     /// When the library's thread has something to do, if nothing calls it before.
@@ -812,7 +806,7 @@ impl Broker {
     /// An end that is held has something to tell.
     pub(crate) fn end_told(&mut self, id: u64, ends: &mut HeldEnds) {
         let Some(entry) = self.table.get_mut(id) else {
-            return;
+            return ends.let_go(id);
         };
         if matches!(entry.stage, Stage::Sending(_)) {
             return self.advance(id, ends);
@@ -825,7 +819,6 @@ impl Broker {
 
     /// Does what was left for the library's thread, and what is due. Only that thread calls it.
     pub(crate) fn tend(&mut self, ends: &mut HeldEnds) {
-        self.is_tending = true;
         self.must_wait = false;
         for sign in ends.look_at_late() {
             match sign {
@@ -857,25 +850,28 @@ impl Broker {
             self.scan();
         }
         for id in doubtful {
-            self.try_to_hold(id, ends);
+            self.try_to_hold(id, ends, false);
         }
         self.retry.tried();
+        // What is in hand is held whatever the budget says: to let go of it would end a result half-way.
+        let in_hand = self.in_hand.iter().chain(&self.in_threads_hand);
+        for id in in_hand.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.try_to_hold(id, ends, true);
+        }
         for id in self.retry.take_fresh() {
-            self.try_to_hold(id, ends);
+            self.try_to_hold(id, ends, false);
         }
         self.let_go(ends);
         for to in [Held::ToDeliver, Held::ToWatch] {
             while self.budget.allows(to)
                 && let Some(id) = self.retry.take_waiting(to)
             {
-                self.try_to_hold(id, ends);
+                self.try_to_hold(id, ends, false);
                 self.let_go(ends);
             }
         }
         self.tended += 1;
-        self.is_tending = false;
-        let tended = self.tended;
-        self.in_threads_hand.retain(|(when, _)| *when > tended);
+        drop_if_held(&mut self.in_threads_hand, &self.table);
         if !sys::has_own_table() {
             self.empty_hands();
         }
@@ -888,8 +884,8 @@ impl Broker {
         }
     }
 
-    /// Holds the FIFO of an operation that nobody holds.
-    fn try_to_hold(&mut self, id: u64, ends: &mut HeldEnds) {
+    /// Holds the FIFO of an operation that nobody holds, as far as the budget allows, or in any case.
+    fn try_to_hold(&mut self, id: u64, ends: &mut HeldEnds, in_any_case: bool) {
         let Some(entry) = self.table.get_mut(id) else {
             return;
         };
@@ -898,7 +894,7 @@ impl Broker {
         }
         let is_sending = match &entry.stage {
             Stage::Answered => return,
-            Stage::Sending(sending) if sending.sent == 0 => {
+            Stage::Sending(sending) if sending.sent == 0 && !in_any_case => {
                 // What fits needs not be held.
                 let status = sending.reply.status;
                 let result = sending.reply.result.clone();
@@ -918,7 +914,7 @@ impl Broker {
             Held::ToWatch
         };
         let may_await = self.budget.allows(Held::ToWatch);
-        if !self.budget.allows(wanted) {
+        if !in_any_case && !self.budget.allows(wanted) {
             return self.wait_for_room(id, wanted);
         }
         let Some(entry) = self.table.get_mut(id) else {
@@ -1172,8 +1168,13 @@ impl Broker {
             self.end_farewell(id);
         }
         self.let_go(ends);
-        self.in_threads_hand.clear();
+        self.empty_threads_hand();
         self.dir.remove_ours();
+    }
+
+    /// For the library's thread, before it ends: nobody else can close these.
+    pub(crate) fn empty_threads_hand(&mut self) {
+        self.in_threads_hand.clear();
     }
 
     /// Whether one call of [`crate::Composer::next`] is to come back.
@@ -1192,4 +1193,13 @@ impl Broker {
         self.stats.fds = self.budget.total();
         &self.stats
     }
+}
+
+/// Closes those for whose operations the library's thread holds a write end, or that have ended.
+fn drop_if_held(in_hand: &mut Vec<(u64, Fd)>, table: &Table) {
+    in_hand.retain(|(id, _)| {
+        table
+            .get(*id)
+            .is_some_and(|entry| entry.fifo.held == Held::No)
+    });
 }

@@ -358,7 +358,8 @@ impl Shared {
         if desk.is_closing() {
             return Ok(Completion::Closed);
         }
-        let mut in_file = false;
+        let nothing = Bytes::Borrowed(b"");
+        let mut through_fifo = &result;
         if self.options.results == Results::File
             && let Some(name) = desk.work.claim(op_id)?
         {
@@ -376,9 +377,9 @@ impl Shared {
                 drop(self.turns.after_work(desk));
                 return Err(error);
             }
-            in_file = true;
+            through_fifo = &nothing;
         }
-        let completion = desk.work.complete(op_id, status, &result, in_file)?;
+        let completion = desk.work.complete(op_id, status, &result, through_fifo)?;
         if completion == Completion::Pending {
             self.turns.stand_in(&mut desk);
         }

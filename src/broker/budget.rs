@@ -36,12 +36,18 @@ impl Budget {
 
     /// Whether one more may be held so.
     pub(super) fn allows(&self, held: Held) -> bool {
+        self.allows_after(0, held)
+    }
+
+    /// Whether one more may be held so when `coming` others are held, which are to be soon.
+    pub(super) fn allows_after(&self, coming: usize, held: Held) -> bool {
         // As many as those that watch never take.
         let kept = (self.max / 4).max(1);
+        let has_room = self.total() + coming < self.max;
         match held {
             Held::No => true,
-            Held::ToWatch => self.watching < self.max - kept && self.total() < self.max,
-            Held::ToDeliver => self.total() < self.max,
+            Held::ToWatch => has_room && self.watching < self.max - kept,
+            Held::ToDeliver => has_room,
         }
     }
 

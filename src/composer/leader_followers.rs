@@ -243,8 +243,8 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                     .wait(desk)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            desk.work.empty_hands();
         }
+        desk.work.empty_hands();
         desk
     }
 

@@ -161,6 +161,7 @@ fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Hando
     }));
     if let Err(panic) = ran {
         let mut desk = shared.turns.lock();
+        desk.work.empty_threads_hand();
         desk.work.fail(panicked(&*panic));
         shared.turns.thread_is_gone(&mut desk);
     }

@@ -181,10 +181,10 @@ pub(crate) fn take_own_table(keep: &[BorrowedFd<'_>], own: BorrowedFd<'_>) -> Op
 }
 
 fn close_range(first: u32, last: u32, flags: libc::c_uint) -> nix::Result<()> {
+    let [first, last, flags] = [first, last, flags].map(libc::c_long::from);
     // SAFETY: close_range has no memory arguments. What it closes lies in a table that only this
     // thread uses: the first call makes that table, or fails and closes nothing. Not through the C
     // library: musl has no such function.
-    let [first, last, flags] = [first, last, flags].map(libc::c_long::from);
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     nix::errno::Errno::result(result).map(drop)
 }
