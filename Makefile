@@ -28,8 +28,8 @@ COMMAND := $(RELEASE)/jepsen-composer
 MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
-.PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
-	test-jvm test-jepsen install install-files bench soak header clean
+.PHONY: all lib command demo test test-rust test-model test-msrv test-static-command test-install \
+	test-python test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
 
@@ -51,7 +51,7 @@ command:
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-static-command test-install test-python test-jvm test-packaging
+test: test-rust test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all
@@ -61,6 +61,10 @@ test-rust: all
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
+
+# The stated Rust version builds what users build: library, command and Rust example.
+test-msrv:
+	@CARGO_TARGET_DIR=$(CURDIR)/target/msrv tests/msrv.sh
 
 test-static-command: all
 	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
