@@ -33,9 +33,7 @@ from jepsen_antithesis import (
     UnknownOpError,
     fifo_dir,
 )
-
-
-ENDED = "ended: the check has begun; this operation was not run\n"
+from jepsen_antithesis.lines import ENDED
 
 
 @pytest.fixture
@@ -193,12 +191,13 @@ class TestStandingAnswers:
         assert script.result() == (0, "mine again")
 
     def test_of_checks(self, driver: Driver, composer: Composer) -> None:
-        composer.answer_all(Kind.CHECK, "known early\n".encode(), 3)
-        assert composer.phase is Phase.MAIN
+        composer.answer_all(Kind.CHECK, b"known early\n", 3)
+        phases = [composer.phase]
         assert composer.take() is Signal.TIMEOUT
         script = driver.check()
         assert composer.next(LONG) is Signal.WOKEN
-        assert composer.phase is Phase.CHECKED
+        phases.append(composer.phase)
+        assert phases == [Phase.MAIN, Phase.CHECKED]
         assert script.result() == (3, "known early\n")
         assert driver.op().result() == (0, ENDED)
 

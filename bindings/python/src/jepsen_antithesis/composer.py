@@ -133,7 +133,7 @@ class FifoOp:
 
     @property
     def abandoned(self) -> bool:
-        """Whether nobody waits for the result: the command is gone, or was answered by the library."""
+        """Whether nobody waits for the result: the command is gone, or the library answered it."""
         return self._composer.abandoned(self.id)
 
     def __repr__(self) -> str:
