@@ -20,7 +20,7 @@
   its commands. It may say, and so may options of that command:
 
     :op-release-after  Seconds after which a command no longer waits for its
-                       operation; one under way stays so (10)
+                       operation, which goes on if it has begun (10)
     :drain-timeout     Seconds after the check, or after its own start, when an
                        operation under way becomes :info; and how long a final
                        generator may be pending with nothing under way (10)
@@ -218,15 +218,17 @@
 
 (defn- answer-check!
   "Completes the check with a status and a line, if `antithesis-phase` holds it;
-  else leaves them with the library for the check that comes."
+  else leaves them with the composer, if there is one, for the check that comes."
   [test antithesis-phase status line]
   (let [phase @antithesis-phase]
-    (if (instance? FifoOp phase)
-      (try (complete-fifo-op! phase status line)
-           (catch ComposerException$Io e
-             ; It still gets them, through its FIFO.
-             (warn (.getMessage e))))
-      (native/answer-all! (composer test) :check status line))))
+    (cond (instance? FifoOp phase)
+          (try (complete-fifo-op! phase status line)
+               (catch ComposerException$Io e
+                 ; It still gets them, through its FIFO.
+                 (warn (.getMessage e))))
+
+          (:fifo-queue test)
+          (native/answer-all! (composer test) :check status line))))
 
 (defn notify-test-checked!
   "Answers the check with the verdict on a test, at once if `antithesis-phase`

@@ -220,6 +220,16 @@
         (is (instance? ComposerException$Foreign (ended (start-run! (str dir) (a-test)))))
         (is (.isDirectory (io/file dir "sub")))))))
 
+(deftest directory-taken-away-test
+  (with-temp-dir tmp
+    (let [dir (str tmp "/control")
+          run (start-run! dir (a-test))]
+      (is (= :main (:f (op (result (op! dir))))))
+      (.renameTo (io/file dir) (io/file tmp "moved"))
+      (let [e (ended run)]
+        (is (instance? ComposerException$Directory e))
+        (is (str/includes? (ex-message e) (str dir " was taken away")))))))
+
 (deftest idle-test
   (let [interpreter (atom nil)
         generator   (fn [test ctx]
