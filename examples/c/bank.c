@@ -233,7 +233,7 @@ static struct worker *in_state(struct harness *h, int state) {
 
 /* The composer is closed: every command was released. Ends what runs, notes how it ended, and exits 0:
  * to be told to stop is no finding. */
-static _Noreturn void stopped(struct harness *h) {
+static void stopped(struct harness *h) {
     pthread_join(h->stopper, NULL);
     pthread_mutex_lock(&h->lock);
     for (int i = 0; i < WORKERS; i++) {
