@@ -1,6 +1,6 @@
 //! The functions of the C ABI, a layer on [`crate::Composer`]. The safety contract of each function is
 //! its comment: pointers are NULL or as described.
-#![allow(clippy::missing_safety_doc)]
+#![allow(clippy::missing_safety_doc, rustdoc::invalid_html_tags)]
 
 use super::boundary::{code, copy_out, guarded, slice};
 use super::types::*;
