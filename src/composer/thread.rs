@@ -2,7 +2,7 @@
 //! of the harness does, and lets everyone go in the end.
 
 use super::Shared;
-use super::leader_followers::LeaderFollowers;
+use super::leader_followers::{Desk, LeaderFollowers};
 use super::signals::{LATE, Signals};
 use crate::broker::Broker;
 use crate::control_dir::{Contents, ControlDir, DirLock};
@@ -16,9 +16,9 @@ use crossbeam_utils::atomic::AtomicCell;
 use once_cell::sync::OnceCell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "jep-watcher";
 const STACK_BYTES: usize = 256 * 1024;
@@ -187,25 +187,35 @@ fn begin(shared: &Shared, contents: Contents, ends: &mut HeldEnds) -> Result<Fd,
 
 /// Does what is to be done, until the composer is to be closed.
 fn serve(shared: &Shared, ends: &mut HeldEnds) {
-    let turns = &shared.turns;
     loop {
-        let woken = turns.kernel.wait(None);
-        let mut desk = turns.lock();
-        if woken.timer {
-            turns.timer_expired(&mut desk);
-        }
-        if woken.watch {
-            turns.event_came(&mut desk);
-        }
-        for id in woken.ends {
-            desk.work.end_told(id, ends);
-        }
+        let mut desk = wait(shared, ends, None);
         desk.work.tend(ends);
-        turns.thread_tended(&mut desk);
+        shared.turns.thread_tended(&mut desk);
         if desk.is_closing() {
             return;
         }
     }
+}
+
+/// Waits until there is something to do, and takes in what happened.
+fn wait<'a>(
+    shared: &'a Shared,
+    ends: &mut HeldEnds,
+    timeout: Option<Duration>,
+) -> MutexGuard<'a, Desk<Broker>> {
+    let turns = &shared.turns;
+    let woken = turns.kernel.wait(timeout);
+    let mut desk = turns.lock();
+    if woken.timer {
+        turns.timer_expired(&mut desk);
+    }
+    if woken.watch {
+        turns.event_came(&mut desk);
+    }
+    for id in woken.ends {
+        desk.work.end_told(id, ends);
+    }
+    desk
 }
 
 /// Releases everyone, and gives commands some time to take what is theirs.
@@ -224,17 +234,7 @@ fn close(shared: &Shared, ends: &mut HeldEnds) {
         turns.thread_tended(&mut desk);
         drop(desk);
         let left = round_end.map(|end| end.saturating_duration_since(Instant::now()));
-        let woken = turns.kernel.wait(left);
-        desk = turns.lock();
-        if woken.timer {
-            turns.timer_expired(&mut desk);
-        }
-        if woken.watch {
-            turns.event_came(&mut desk);
-        }
-        for id in woken.ends {
-            desk.work.end_told(id, ends);
-        }
+        desk = wait(shared, ends, left);
         if round_end.is_some_and(|end| end <= Instant::now()) {
             desk.work.begin_round(ends);
             round_end = Instant::now().checked_add(round);

@@ -2,7 +2,7 @@
 
 use super::types::{
     JEP_ERR_BUSY, JEP_ERR_DIRECTORY, JEP_ERR_FOREIGN, JEP_ERR_FORKED, JEP_ERR_INVALID, JEP_ERR_IO,
-    JEP_ERR_OPTIONS, JEP_ERR_PANIC, JEP_ERR_UNKNOWN_OP,
+    JEP_ERR_OPTIONS, JEP_ERR_PANIC, JEP_ERR_UNKNOWN_OP, JEP_OK,
 };
 use crate::error::{Error, ErrorKind};
 use std::ffi::{c_char, c_int};
@@ -58,6 +58,15 @@ pub(super) fn code(error: &Error) -> i32 {
         ErrorKind::Forked => JEP_ERR_FORKED,
         ErrorKind::Panic => JEP_ERR_PANIC,
         ErrorKind::Io => JEP_ERR_IO,
+    }
+}
+
+/// What a function returns that gives nothing out.
+pub(super) fn done(result: Result<Result<(), Error>, i32>) -> i32 {
+    match result {
+        Ok(Ok(())) => JEP_OK,
+        Ok(Err(error)) => code(&error),
+        Err(code) => code,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The functions of the C ABI, a layer on [`crate::Composer`]. The safety contract of each function is
 //! its comment: pointers are NULL or as described.
-#![allow(clippy::missing_safety_doc)]
+#![allow(clippy::missing_safety_doc, rustdoc::invalid_html_tags)]
 
-use super::boundary::{code, copy_out, guarded, slice};
+use super::boundary::{code, copy_out, done, guarded, slice};
 use super::types::*;
 use crate::composer::{Composer, Next};
 use crate::error::{Error, ErrorKind};
@@ -215,11 +215,7 @@ pub unsafe extern "C" fn jep_want(composer: *mut jep_composer, kinds: i32) -> i3
             return JEP_ERR_INVALID;
         }
         // SAFETY: the contract of the handle.
-        match unsafe { self::composer(composer) }.map(|composer| composer.want(wanted)) {
-            Ok(Ok(())) => JEP_OK,
-            Ok(Err(error)) => code(&error),
-            Err(code) => code,
-        }
+        done(unsafe { self::composer(composer) }.map(|composer| composer.want(wanted)))
     })
 }
 
@@ -323,11 +319,7 @@ pub unsafe extern "C" fn jep_phase(composer: *const jep_composer) -> i32 {
 pub unsafe extern "C" fn jep_wake(composer: *mut jep_composer) -> i32 {
     guarded(|| {
         // SAFETY: the contract of the handle.
-        match unsafe { self::composer(composer) }.map(Composer::wake) {
-            Ok(Ok(())) => JEP_OK,
-            Ok(Err(error)) => code(&error),
-            Err(code) => code,
-        }
+        done(unsafe { self::composer(composer) }.map(Composer::wake))
     })
 }
 
@@ -422,11 +414,7 @@ pub unsafe extern "C" fn jep_stats(composer: *mut jep_composer, buf: *mut c_char
 pub unsafe extern "C" fn jep_close(composer: *mut jep_composer) -> i32 {
     guarded(|| {
         // SAFETY: the contract of the handle.
-        match unsafe { self::composer(composer) }.map(Composer::close) {
-            Ok(Ok(())) => JEP_OK,
-            Ok(Err(error)) => code(&error),
-            Err(code) => code,
-        }
+        done(unsafe { self::composer(composer) }.map(Composer::close))
     })
 }
 
