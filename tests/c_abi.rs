@@ -159,8 +159,6 @@ fn run(program: &str, args: &[&str], under: Under) -> (ExitStatus, String) {
         .env("LD_LIBRARY_PATH", &libraries)
         .env("CLIENT", &client)
         .env("WORKLOAD_PERCENT", under.workload_percent().to_string())
-        // As malloc(3) does: a test asks for more than there is.
-        .env("ASAN_OPTIONS", "allocator_may_return_null=1")
         .env_remove("JEPSEN_FIFO_DIR")
         .stdin(Stdio::null())
         .stdout(to_log.try_clone().unwrap())

@@ -64,11 +64,13 @@ int main(int argc, char **argv) {
     jep_fifo_op op = take(composer);
     for (int i = 0; i < scaled(50); i++) in_a_raw_child(composer, op.id);
     for (int i = 0; i < scaled(10); i++) a_cancelled_thread(composer);
-    /* More than any memory. */
+#ifndef __SANITIZE_ADDRESS__
+    /* More than any memory; which the sanitizer would report. */
     CHECK_CODE(JEP_ERR_INVALID,
                jep_complete(composer, op.id, 0, data, UINT64_C(1) << 62));
     CHECK_CODE(JEP_ERR_INVALID,
                jep_answer_all(composer, JEP_KIND_OP, 0, data, UINT64_C(1) << 62));
+#endif
     CHECK(jep_complete(composer, op.id, 0, data, sizeof data) >= JEP_OK);
     expect_output(script, data, sizeof data);
     CHECK_CODE(JEP_OK, jep_close(composer));
