@@ -1183,8 +1183,13 @@ impl Broker {
             self.end_farewell(id);
         }
         self.let_go(ends);
-        self.in_threads_hand.clear();
+        self.empty_threads_hand();
         self.dir.remove_ours();
+    }
+
+    /// For the library's thread, before it ends: what lies in its table no other thread can close.
+    pub(crate) fn empty_threads_hand(&mut self) {
+        self.in_threads_hand.clear();
     }
 
     /// Whether one call of [`crate::Composer::next`] is to come back.
