@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const BURST: usize = 50_000;
@@ -42,7 +42,8 @@ fn a_burst_of_fifos_loses_none() {
 }
 
 /// A harness that is stopped while more FIFOs come than the kernel's queue of events holds. The
-/// check comes among those that the queue has no room for, or after them all.
+/// check comes among those that the queue has no room for, or after them all. The harness has opened the
+/// directory by a relative path.
 #[test]
 fn an_overflow_loses_none_and_the_check_comes_last() {
     let count = overflow();
@@ -88,7 +89,11 @@ fn an_overflow_loses_none_and_the_check_comes_last() {
 fn a_harness_that_is_stopped() {
     let dir = PathBuf::from(std::env::var_os("CONTROL").unwrap());
     let options = Options::from_json(r#"{"close_linger_ms": 0}"#).unwrap();
-    let composer = Composer::open(Some(&dir), options).unwrap();
+    // Whatever becomes of the working directory.
+    std::env::set_current_dir(dir.parent().unwrap()).unwrap();
+    let composer = Composer::open(Some(Path::new("control")), options).unwrap();
+    assert_eq!(composer.dir(), dir);
+    std::env::set_current_dir("/").unwrap();
     println!("harness is open");
     let mut names = HashSet::new();
     loop {

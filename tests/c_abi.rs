@@ -279,6 +279,8 @@ mod alone {
         alarms: "alarms" ["100"];
         consumers: "consumers" [];
         polling: "polling" [];
+        old_filter: "old_filter" [];
+        new_process: "new_process" [];
         footprint: "footprint" [];
     }
 }
@@ -295,6 +297,8 @@ mod with_asan {
         alarms: "alarms" ["100"];
         consumers: "consumers" [];
         polling: "polling" [];
+        old_filter: "old_filter" [];
+        new_process: "new_process" [];
         footprint: "footprint" [];
     }
 

@@ -373,3 +373,153 @@ fn a_host_that_starts_processes_all_the_time_loses_no_result() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+/// `mkfifo`, `mv`, and only then the command that reads: by rename, but nobody has it open.
+#[test]
+fn a_fifo_published_without_a_reader_is_never_taken_for_a_dead_commands() {
+    for options in ["{}", r#"{"max_fds": 2}"#, r#"{"drop_abandoned": false}"#] {
+        let control = Control::new();
+        let composer = control.open_with(options);
+        let mut scripts: Vec<_> = (0..6)
+            .map(|i| {
+                control.bash(&format!(
+                    "mkfifo .new/x-{i}; mv .new/x-{i} op-{i}; read; exec cat op-{i}"
+                ))
+            })
+            .collect();
+        until("all have arrived", || stat(&composer, "queued") == 6);
+        // So that they are held for a while.
+        std::thread::sleep(Duration::from_millis(50));
+        for _ in 0..6 {
+            let op = take(&composer);
+            assert!(!composer.abandoned(op.id).unwrap());
+            let completion = composer.complete(op.id, 0, op.name.to_bytes()).unwrap();
+            assert_eq!(completion, Completion::Pending, "{options}");
+        }
+        for (i, script) in scripts.iter_mut().enumerate().rev() {
+            assert_eq!(control.fifos().len(), i + 1, "each keeps its name");
+            script.go_on();
+            until("it is served", || control.fifos().len() == i);
+        }
+        for (i, script) in scripts.into_iter().enumerate() {
+            assert_eq!(script.text(), format!("op-{i}"));
+        }
+    }
+}
+
+/// Makes a FIFO as the better clients do: open before it is published.
+fn publish(control: &Control, name: &str) -> fs::File {
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    let made = control.fifo(".new").join(name);
+    nix::unistd::mkfifo(&made, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
+    let fifo = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(&made)
+        .unwrap();
+    fifo.set_permissions(fs::Permissions::from_mode(0o1600))
+        .unwrap();
+    fs::rename(&made, control.fifo(name)).unwrap();
+    fifo
+}
+
+#[test]
+fn a_command_that_had_its_fifo_open_when_it_published_it_is_seen_to_die() {
+    for options in ["{}", r#"{"max_fds": 2}"#] {
+        let control = Control::new();
+        let composer = control.open_with(options);
+        let commands: Vec<_> = (0..6)
+            .map(|i| publish(&control, &format!("op-{i}")))
+            .collect();
+        let ops: Vec<_> = (0..6).map(|_| take(&composer)).collect();
+        drop(commands);
+        for op in ops {
+            let completion = composer.complete(op.id, 0, b"x").unwrap();
+            assert_eq!(completion, Completion::Abandoned, "{options}");
+        }
+        assert_eq!(control.fifos(), [""; 0]);
+        assert_eq!(stat(&composer, "outstanding"), 0);
+
+        // One that dies in the queue never comes to the harness, if it is held.
+        drop(publish(&control, "op-dead"));
+        let alive = control.plain("op-alive");
+        until("both are queued", || stat(&composer, "queued") == 2);
+        std::thread::sleep(Duration::from_millis(50));
+        let op = take(&composer);
+        if op.name.to_str() == Ok("op-dead") {
+            let completion = composer.complete(op.id, 0, b"x").unwrap();
+            assert_eq!(completion, Completion::Abandoned);
+            let op = take_named(&composer, "op-alive");
+            composer.complete(op.id, 0, b"alive").unwrap();
+        } else {
+            composer.complete(op.id, 0, b"alive").unwrap();
+        }
+        assert_eq!(alive.text(), "alive");
+    }
+}
+
+/// A command that is not running between looking the name up and opening what it found, as one whose
+/// system is paused: its FIFO has no name any more when it goes on.
+#[test]
+fn a_command_paused_between_looking_up_and_opening_is_let_through() {
+    use nix::fcntl::{OFlag, open};
+    use nix::sys::stat::Mode;
+    use std::os::fd::AsRawFd;
+    for max_fds in [100, 2] {
+        let control = Control::new();
+        let options = format!(r#"{{"max_fds": {max_fds}, "close_linger_ms": 5000}}"#);
+        let composer = control.open_with(&options);
+        let look_up = |name: &str| {
+            control.mkfifo(name);
+            let found = open(&control.fifo(name), OFlag::O_PATH, Mode::empty()).unwrap();
+            move || {
+                let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+                let read = std::thread::spawn(move || {
+                    let result = fs::read(path);
+                    drop(found);
+                    result
+                });
+                until("it is let through", || read.is_finished());
+                read.join().unwrap().unwrap()
+            }
+        };
+        // Across a close.
+        let paused = [look_up("op-1"), look_up("op-2")];
+        take(&composer);
+        until("the other is queued", || stat(&composer, "queued") == 1);
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| composer.close().unwrap());
+            std::thread::sleep(Duration::from_millis(50));
+            for goes_on in paused {
+                assert_eq!(goes_on(), b"");
+            }
+            closing.join().unwrap();
+        });
+        // Across the next open.
+        let goes_on = look_up("op-3");
+        let composer = control.open_with(&options);
+        assert_eq!(control.fifos(), [""; 0]);
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(goes_on(), b"");
+        take_nothing(&composer);
+    }
+}
+
+/// The same, stopped before it has looked the name up: it finds nothing, and does not hang.
+#[test]
+fn a_script_stopped_across_a_close_and_a_new_open_does_not_hang() {
+    let control = Control::new();
+    let composer = control.open_with(r#"{"close_linger_ms": 10}"#);
+    let script = control.bash("mkfifo op-1; kill -STOP $$; cat op-1 || echo gone");
+    let op = take(&composer);
+    composer.close().unwrap();
+    let composer = control.open();
+    until("it has stopped", || {
+        let status = fs::read_to_string(format!("/proc/{}/status", script.pid())).unwrap();
+        status.contains("State:\tT")
+    });
+    script.signal(Signal::SIGCONT);
+    assert_eq!(script.text(), "gone\n");
+    let unknown = composer.complete(op.id, 0, b"").unwrap_err();
+    assert_eq!(unknown.kind(), jepsen_antithesis::ErrorKind::UnknownOp);
+}

@@ -165,7 +165,12 @@ impl Retry {
     // Deadlines
 
     pub(super) fn release_at(&mut self, id: u64, at: Instant) {
-        self.releases.push_back((id, at));
+        // Mostly it is the last.
+        if self.releases.back().is_none_or(|(_, last)| *last <= at) {
+            return self.releases.push_back((id, at));
+        }
+        let place = self.releases.partition_point(|(_, other)| *other <= at);
+        self.releases.insert(place, (id, at));
     }
 
     /// The operation whose command is to be answered next. Those that are over are skipped for good.
@@ -176,7 +181,7 @@ impl Retry {
     /// The next release is not to be yet.
     pub(super) fn postpone_release(&mut self, until: Instant) {
         if let Some((id, _)) = self.releases.pop_front() {
-            self.releases.push_back((id, until));
+            self.release_at(id, until);
         }
     }
 
@@ -221,4 +226,27 @@ fn first(
         deadlines.pop_front();
     }
     deadlines.front().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_is_postponed_delays_no_other() {
+        let mut retry = Retry::new();
+        let now = Instant::now();
+        let after = |seconds| now + Duration::from_secs(seconds);
+        for (id, at) in [(1, 1), (2, 2), (3, 3)] {
+            retry.release_at(id, after(at));
+        }
+        retry.postpone_release(after(6));
+        retry.release_at(4, after(4));
+        retry.release_at(7, after(7));
+        let mut order = Vec::new();
+        while let Some((id, _)) = retry.next_release(|id| order.contains(&id)) {
+            order.push(id);
+        }
+        assert_eq!(order, [2, 3, 4, 1, 7]);
+    }
 }

@@ -145,6 +145,7 @@ fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Hando
     let alive = match catch_unwind(AssertUnwindSafe(|| begin(shared, contents, &mut ends))) {
         Ok(Ok(alive)) => alive,
         Ok(Err(error)) => {
+            shared.turns.lock().work.empty_threads_hand();
             handover.begun.put(Err(error));
             return;
         }
@@ -163,6 +164,7 @@ fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Hando
         let mut desk = shared.turns.lock();
         desk.work.empty_threads_hand();
         desk.work.fail(panicked(&*panic));
+        desk.work.empty_threads_hand();
         shared.turns.thread_is_gone(&mut desk);
     }
     // Clients see this harness go before the next one may come.

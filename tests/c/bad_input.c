@@ -10,11 +10,14 @@ static void null_anywhere(jep_composer *composer) {
     CHECK_CODE(JEP_ERR_INVALID, jep_complete(NULL, 1, 0, (const uint8_t *)"x", 1));
     CHECK_CODE(JEP_ERR_INVALID, jep_phase(NULL));
     CHECK_CODE(JEP_ERR_INVALID, jep_wake(NULL));
+    CHECK_CODE(JEP_ERR_INVALID, jep_want(NULL, JEP_WANT_OP));
+    CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(NULL, JEP_KIND_OP, 0, (const uint8_t *)"x", 1));
     CHECK_CODE(JEP_ERR_INVALID, jep_fd(NULL));
     CHECK_CODE(JEP_ERR_INVALID, jep_abandoned(NULL, 1));
     char text[8] = "before";
     CHECK_CODE(JEP_ERR_INVALID, jep_dir(NULL, text, sizeof text));
     CHECK_CODE(JEP_ERR_INVALID, jep_stats(NULL, text, sizeof text));
+    CHECK_CODE(JEP_ERR_INVALID, jep_failure(NULL, text, sizeof text));
     CHECK(strcmp(text, "before") == 0);
     CHECK(jep_dir(composer, NULL, 100) > 0);
     CHECK(jep_stats(composer, NULL, 100) > 0);
@@ -62,6 +65,8 @@ static void wrong_options(const char *dir) {
         {"{\"max_fds\": 1e99}", "\"max_fds\""},
         {"{\"close_linger_ms\": \"1\"}", "\"close_linger_ms\""},
         {"{\"drop_abandoned\": 0}", "\"drop_abandoned\""},
+        {"{\"op_release_after_ms\": -1}", "\"op_release_after_ms\""},
+        {"{\"op_release_after_ms\": null}", "\"op_release_after_ms\""},
     };
     jep_composer *const sentinel = (jep_composer *)&op;
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
@@ -142,6 +147,46 @@ static void no_result_twice_while_pending(jep_composer *composer, const char *di
     expect_output(script, large, sizeof large);
 }
 
+/* Commands and the library alone: what it is told to answer, and what it says when told wrong. */
+static void wrong_answers(jep_composer *composer, const char *dir) {
+    const uint8_t *data = (const uint8_t *)"exhausted";
+    static const int32_t kinds[] = {-1, 2, INT32_MIN, INT32_MAX};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(composer, kinds[i], 0, data, 9));
+        CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(composer, kinds[i], -1, NULL, 0));
+    }
+    CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(composer, JEP_KIND_OP, 256, data, 9));
+    CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(composer, JEP_KIND_OP, 0, NULL, 9));
+    CHECK_CODE(JEP_ERR_INVALID, jep_answer_all(composer, JEP_KIND_OP, 0, data, UINT64_MAX));
+    CHECK_CODE(JEP_ERR_INVALID, jep_want(composer, 4));
+    CHECK_CODE(JEP_ERR_INVALID, jep_want(composer, -1));
+    CHECK_CODE(JEP_ERR_INVALID, jep_want(composer, JEP_WANT_OP | 8));
+    CHECK_CODE(0, jep_failure(composer, NULL, 0));
+    char text[16] = "before";
+    CHECK_CODE(0, jep_failure(composer, text, sizeof text));
+    CHECK(strcmp(text, "") == 0);
+
+    /* None of which changed anything. */
+    struct script script = run_script(PLAIN, dir, "op-1");
+    op = take(composer);
+    CHECK(jep_complete(composer, op.id, 0, (const uint8_t *)"x", 1) >= JEP_OK);
+    expect_output(script, "x", 1);
+
+    CHECK_CODE(JEP_OK, jep_answer_all(composer, JEP_KIND_OP, 0, data, 9));
+    expect_output(run_script(PLAIN, dir, "op-1"), "exhausted", 9);
+    CHECK_CODE(JEP_OK, jep_answer_all(composer, JEP_KIND_OP, 0, NULL, 0));
+    expect_output(run_script(PLAIN, dir, "op-1"), "", 0);
+    CHECK_CODE(JEP_OK, jep_answer_all(composer, JEP_KIND_OP, -1, NULL, 9));
+    CHECK_CODE(JEP_OK, jep_want(composer, 0));
+    script = run_script(PLAIN, dir, "op-1");
+    AWAIT(stat_of(composer, "queued") == 1);
+    CHECK_CODE(JEP_TIMEOUT, jep_fifo_next(composer, 0, &op));
+    CHECK_CODE(JEP_OK, jep_want(composer, JEP_WANT_OP | JEP_WANT_CHECK));
+    op = take(composer);
+    CHECK(jep_complete(composer, op.id, 0, (const uint8_t *)"y", 1) >= JEP_OK);
+    expect_output(script, "y", 1);
+}
+
 static void outputs_stay(jep_composer *composer) {
     memset(&op, 0xa5, sizeof op);
     CHECK_CODE(JEP_TIMEOUT, jep_fifo_next(composer, 0, &op));
@@ -167,6 +212,8 @@ static void after_close(jep_composer *composer) {
     CHECK_CODE(JEP_CLOSED, jep_complete(composer, 1, 0, NULL, 0));
     CHECK_CODE(JEP_ERR_INVALID, jep_complete(composer, 1, 256, NULL, 0));
     CHECK_CODE(JEP_OK, jep_wake(composer));
+    CHECK_CODE(JEP_OK, jep_want(composer, JEP_WANT_OP));
+    CHECK_CODE(JEP_OK, jep_answer_all(composer, JEP_KIND_CHECK, 0, NULL, 0));
     CHECK_CODE(JEP_PHASE_MAIN, jep_phase(composer));
     CHECK(jep_fd(composer) >= 0);
     CHECK(jep_dir(composer, NULL, 0) > 0);
@@ -204,6 +251,7 @@ int main(int argc, char **argv) {
     null_anywhere(composer);
     wrong_ids(composer, dir);
     no_result_twice_while_pending(composer, dir);
+    wrong_answers(composer, dir);
     outputs_stay(composer);
     after_close(composer);
     jep_free(composer);
