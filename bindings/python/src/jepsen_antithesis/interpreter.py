@@ -50,6 +50,10 @@ log = logging.getLogger(__name__)
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
 
+# A command that came so long ago is looked for before an operation begins for it. The library
+# drops those that it knows to be dead, but does not look again when they are taken.
+_FRESH_NS = 1_000_000
+
 # Seconds between two questions to a generator that is pending although every thread is free: the
 # longer it has been, the longer.
 _ASK_AGAIN_MIN = 0.001
@@ -134,7 +138,7 @@ class _Interpreter:
         self.workers: dict[Thread, Worker] = {t: self.hire(t) for t in self.ctx.all_threads()}
         # What each busy thread works on, and the command that waits for it, if there is one.
         self.running: dict[Thread, tuple[Op, FifoOp | None]] = {}
-        # The command whose operation begins next, and whether it came just now.
+        # The command whose operation begins next, and whether it has just come.
         self.command: FifoOp | None = None
         self.command_is_fresh = False
         # Whether the library gives out operations; checks it always does.
@@ -455,7 +459,7 @@ class _Interpreter:
             self.begin_final()
         else:
             self.command = fifo
-            self.command_is_fresh = True
+            self.command_is_fresh = time.monotonic_ns() - fifo.arrived_ns < _FRESH_NS
 
     def has_command(self) -> bool:
         """Whether a command waits for an operation to begin. One that died or was answered while it
