@@ -14,22 +14,28 @@
 //     }
 //     jep_free(composer);
 //
-// Handles. A jep_composer belongs to who opened it, until jep_free. Everything else that goes in or
-// out is borrowed for the call, or is the caller's own memory. Pointers are checked for NULL.
-// Outputs are written on success only (errbuf: on failure only).
+// Handles. The caller of jep_open owns the handle and must free it with jep_free. Everything else that
+// goes in or out is borrowed for the call, or is the caller's own memory. Pointers are checked for
+// NULL. Outputs are written on success only (errbuf: on failure only).
 //
-// Threads. Every function may be called from any thread, also on one handle at the same time, but
-// jep_free, which must be the last. The library has one thread of its own, "jep-watcher", in which
-// every signal is blocked.
+// Threads. All functions are thread-safe and may run concurrently on one handle. Call jep_free once,
+// after every other call has returned. The library has one thread of its own, "jep-watcher", in which
+// every signal is blocked. A thread cannot be cancelled inside a call: pthread_cancel takes effect
+// after it.
 //
 // Errors. Results are 0 or positive, errors negative; codes are never renumbered, but may be added:
-// treat an unknown negative one as an error. jep_strerror puts them into words; jep_open gives a
-// message of its own, which names the path. There is no hidden last error.
+// treat an unknown negative one as an error. jep_strerror puts codes into words. jep_open gives a
+// sentence that names the path; jep_failure does for what goes wrong later.
 //
-// fork. A child gets JEP_ERR_FORKED from every call but jep_free, jep_phase, jep_dir and those
-// without a handle; jep_free does nothing. The library's descriptors are closed in the child by a
-// pthread_atfork handler, so that it keeps no script and no lock waiting. All descriptors are
-// close-on-exec. A signal handler that may interrupt a call of the library must not fork.
+// fork. A child gets JEP_ERR_FORKED from every call but jep_free, jep_phase, jep_dir and those without
+// a handle; jep_free does nothing. After fork(3) the library's descriptors are closed in the child, so
+// that it keeps no command and no lock waiting. After _Fork or clone(2), which run no fork handlers,
+// they stay open until the child executes a program or ends. All are close-on-exec. A signal handler
+// that may interrupt a call of the library must not fork.
+//
+// Descriptors. All are 3 or above. What is held for waiting commands lies in a table of the library's
+// thread's own (Linux 5.9 or newer): RLIMIT_NOFILE counts it apart, and closing all descriptors of the
+// program does not touch it.
 //
 // Signals. SIGPIPE never reaches the program, no disposition is changed, and no call fails with
 // EINTR. Only jep_phase, jep_strerror, jep_version and jep_abi_version may be called from a handler.
@@ -85,7 +91,7 @@
 // Called in a process that was forked from the one that opened the composer.
 #define JEP_ERR_FORKED -70
 
-// The library failed inside. A bug: please report what it printed on stderr.
+// The library failed inside. A bug: please report it, with what jep_failure says.
 #define JEP_ERR_PANIC -80
 
 // A system call failed.

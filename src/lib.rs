@@ -26,7 +26,7 @@
 //!
 //! A `Composer` is shared between threads as it is. [`Composer::next`] waits for operations and, by
 //! [`Composer::wake`], for the harness' own workers, in one place; an event loop polls
-//! [`Composer::fd`] instead. [`Composer::complete`] never waits for the script.
+//! [`Composer::fd`] instead. [`Composer::complete`] never waits for the command.
 //!
 //! # Phases
 //!
@@ -34,6 +34,13 @@
 //! with the verdict, and then in [`Phase::Checked`]. Operations queued before the check are given
 //! out before it; later ones are answered by the library. A harness sees one check: whoever asks
 //! again gets the same verdict.
+//!
+//! # What the library answers by itself
+//!
+//! A harness with no free worker takes checks alone ([`Composer::want`]). One whose generator is
+//! exhausted, which has failed, or whose verdict is known early, leaves an answer for every command
+//! to come ([`Composer::answer_all`]). A command that has waited for ten seconds is let go with a line
+//! ([`Options::op_release_after`]); its operation goes on.
 //!
 //! # Exit statuses
 //!

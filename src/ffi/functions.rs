@@ -453,9 +453,11 @@ pub extern "C" fn jep_strerror(code: i32) -> *const c_char {
         JEP_TIMEOUT => c"nothing arrived in time",
         JEP_WOKEN => c"woken by jep_wake",
         JEP_PENDING => c"delivery goes on in the background",
-        JEP_ABANDONED => c"the script that waited for this result is gone",
+        JEP_ABANDONED => c"the command that waited for this result is gone, or was answered",
         JEP_CLOSED => c"the composer is closed",
-        JEP_ERR_INVALID => c"invalid argument: NULL, or a status outside 0 to 255",
+        JEP_ERR_INVALID => {
+            c"invalid argument: NULL, a status outside 0 to 255, or a result that cannot be copied"
+        }
         JEP_ERR_OPTIONS => c"the options are not a JSON object of known keys and right types",
         JEP_ERR_DIRECTORY => {
             c"the control directory cannot be used, or was taken away while in use"
@@ -464,7 +466,7 @@ pub extern "C" fn jep_strerror(code: i32) -> *const c_char {
         JEP_ERR_BUSY => c"another harness uses the control directory",
         JEP_ERR_UNKNOWN_OP => c"no operation with this id awaits its completion",
         JEP_ERR_FORKED => c"this composer belongs to the process this one was forked from",
-        JEP_ERR_PANIC => c"the library failed inside; please report what it printed on stderr",
+        JEP_ERR_PANIC => c"the library failed inside, which is a bug; please report it",
         JEP_ERR_IO => c"a system call failed",
         _ => c"not a code of this library",
     };

@@ -33,7 +33,7 @@ pub const JEP_ERR_BUSY: i32 = -50;
 pub const JEP_ERR_UNKNOWN_OP: i32 = -60;
 /// Called in a process that was forked from the one that opened the composer.
 pub const JEP_ERR_FORKED: i32 = -70;
-/// The library failed inside. A bug: please report what it printed on stderr.
+/// The library failed inside. A bug: please report it, with what jep_failure says.
 pub const JEP_ERR_PANIC: i32 = -80;
 /// A system call failed.
 pub const JEP_ERR_IO: i32 = -90;

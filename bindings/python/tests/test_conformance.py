@@ -125,7 +125,7 @@ def test_lines() -> None:
     told = {
         "exhausted": lines.EXHAUSTED,
         "ended": lines.ENDED,
-        "failed": lines.failed(ValueError("no idea")).replace("no idea", "*"),
+        "failed": lines.farewell(ValueError("no idea")).replace("no idea", "*"),
         **{
             name: line({"valid": valid})
             for name, valid in [("valid", True), ("invalid", False), ("unknown", checker.UNKNOWN)]

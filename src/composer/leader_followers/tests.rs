@@ -338,7 +338,7 @@ fn a_timeout_comes_between_two_who_wait() {
 /// longer.
 #[test]
 fn what_is_left_to_the_thread_is_waited_for() {
-    check(2, 1, |model| {
+    check(1, 1, |model| {
         let leaving = [1, 2].map(|_| model.spawn(Model::leave_to_the_thread));
         let consumer = model.spawn(|model| op_of(model.next()));
         model.arrive(1);

@@ -38,7 +38,7 @@ from .generator import (
     validate,
 )
 from .history import History
-from .lines import ENDED, EXHAUSTED, STOPPED, failed
+from .lines import ENDED, EXHAUSTED, farewell
 from .options import DEFAULTS
 from .progress import Progress
 from .types import NEMESIS, Op, Test, Thread
@@ -82,10 +82,10 @@ class Driven:
             self.check.complete(out, status)
 
     def await_check(self) -> None:
-        """Waits until a check was answered."""
+        """Waits until a check was answered, or the composer is closed."""
         while self.composer.phase is not Phase.CHECKED:
             if self.composer.next() is Signal.CLOSED:
-                raise ClosedError("The composer was closed before the check came.")
+                return
 
     def fail(self, error: BaseException) -> None:
         """Tells every command, waiting or to come, that the harness failed or was interrupted.
@@ -96,11 +96,6 @@ class Driven:
             self.composer.answer_all(Kind.OP, farewell(error))
             if isinstance(error, Exception):
                 self.answer_check(farewell(error), 1)
-
-
-def farewell(error: BaseException) -> str:
-    """The line for commands of a harness that ends with `error`."""
-    return failed(error) if isinstance(error, Exception) else STOPPED
 
 
 def interpret(test: Test, driven: Driven | None = None) -> History:

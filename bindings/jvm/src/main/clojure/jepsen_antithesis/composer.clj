@@ -20,7 +20,7 @@
   its commands. It may say, and so may options of that command:
 
     :op-release-after  Seconds after which a command no longer waits for its
-                       operation; the operation stays under way (10)
+                       operation, which goes on if it has begun (10)
     :drain-timeout     Seconds after the check, or after its own start, when an
                        operation under way becomes :info; and how long a final
                        generator may be pending with nothing under way (10)
@@ -46,6 +46,7 @@
                     [util :as util]]
             [jepsen-antithesis [checkers :as checkers]
                                [interpreter :as interpreter]
+                               [lines :as lines]
                                [main-gen :as main-gen]
                                [native :as native]
                                [stopping :as stopping]
@@ -58,7 +59,8 @@
            (java.util.concurrent.atomic AtomicReference)
            (jepsen_antithesis.native FifoOp)
            (org.jepsenantithesis Composer
-                                 ComposerException$Closed)))
+                                 ComposerException$Closed
+                                 ComposerException$Io)))
 
 (def ^:dynamic fifo-dir
   "The control directory in force. Bind it to use another one."
@@ -82,6 +84,12 @@
                (str "Nobody watches FIFOs for this test. Call this inside of"
                     " with-fifo-watcher!.")))))
 
+(defn- fifo-options
+  "With which options to open the composer of a test."
+  [{:keys [op-release-after fifo-options]}]
+  (cond-> fifo-options
+    op-release-after (assoc :op-release-after-ms (long (Math/ceil (* 1000 op-release-after))))))
+
 (defn fifo-watcher!
   "Takes a test, and watches `fifo-dir` for FIFOs, which go to `(:fifo-queue
   test)`. Creates the directory if need be, and empties it: commands that came
@@ -89,7 +97,7 @@
   :adopt}}` in the test. Returns a watcher, which `close` or `future-cancel`
   ends; that releases every command still waiting."
   [test]
-  (let [composer (native/open! fifo-dir (:fifo-options test {}))]
+  (let [composer (native/open! fifo-dir (fifo-options test))]
     (info "Waiting for FIFOs in" (str (native/dir composer)))
     (.set ^AtomicReference (.composer ^FifoQueue (:fifo-queue test)) composer)
     (let [closed (promise)
@@ -208,33 +216,46 @@
   [results]
   (verdict/verdict results))
 
-(defn- failed-line [message]
-  (str "the test failed: " (first (str/split-lines (str message "\n"))) "\n"))
+(defn- answer-check!
+  "Completes the check with a status and a line, if `antithesis-phase` holds it;
+  else leaves them with the composer, if there is one, for the check that comes."
+  [test antithesis-phase status line]
+  (let [phase @antithesis-phase]
+    (cond (instance? FifoOp phase)
+          (try (complete-fifo-op! phase status line)
+               (catch ComposerException$Io e
+                 ; It still gets them, through its FIFO.
+                 (warn (.getMessage e))))
+
+          (:fifo-queue test)
+          (native/answer-all! (composer test) :check status line))))
 
 (defn notify-test-checked!
-  "Completes the check with the verdict on a test, if `antithesis-phase` holds
-  one. Returns the test."
+  "Answers the check with the verdict on a test, at once if `antithesis-phase`
+  holds it, else when it comes. Returns the test."
   [test antithesis-phase]
-  (let [fifo-op @antithesis-phase]
-    (when (instance? FifoOp fifo-op)
-      (let [file (when (stored? test) (store/path test "results.edn"))
-            [status line] (verdict/answer
-                            (:results test)
-                            (cond-> (select-keys test [:unknown-status :checker-failed-status
-                                                       :check-line])
-                              file (assoc :results-file (.getCanonicalPath ^File file))))]
-        (complete-fifo-op! fifo-op status (str line "\n")))))
+  (let [file (when (stored? test) (store/path test "results.edn"))
+        [status line] (verdict/answer
+                        (:results test)
+                        (cond-> (select-keys test [:unknown-status :checker-failed-status
+                                                   :check-line])
+                          file (assoc :results-file (.getCanonicalPath ^File file))))]
+    (answer-check! test antithesis-phase status (str line "\n")))
   test)
 
-(defn- await-check!
-  "Waits for the check, if it has not come yet, and leaves it in the phase.
-  Answers others with the line in an atom."
-  [test antithesis-phase line]
-  (while (not (instance? FifoOp @antithesis-phase))
-    (when-let [fifo-op (native/next! (composer test))]
-      (if (native/check? fifo-op)
-        (reset! antithesis-phase fifo-op)
-        (complete-fifo-op! fifo-op 0 @line)))))
+(defn- notify-test-failed!
+  "Answers every command, now and later, with what has ended the test. Only the
+  check says so by its status."
+  [test antithesis-phase failure]
+  (let [line (lines/failed failure)]
+    (native/answer-all! (composer test) :op 0 line)
+    (answer-check! test antithesis-phase 1 line)))
+
+(defn- await-checked!
+  "Waits until a check has been answered, here or by the library."
+  [test]
+  (while (not= :checked (native/phase (composer test)))
+    (native/next! (composer test))))
 
 (defn- linger!
   "Keeps the composer open until the process is told to end, if the test wants
@@ -248,17 +269,14 @@
          (catch ComposerException$Closed _))))
 
 (defn- run-prepared!
-  "Runs and analyzes a prepared test. Calls `serve!` when the interpreter has
-  ended, so that commands are answered during a long analysis. Returns the test
-  with results."
-  [test serve!]
+  "Runs and analyzes a prepared test. Returns the test with results."
+  [test]
   (store/with-handle [test test]
     (let [test (cond-> test (stored? test) store/save-0!)
           run  (:antithesis-run test)]
       (util/with-relative-time
         (let [test (-> (run-case! test)
                        (dissoc :barrier :sessions))]
-          (serve!)
           (info "Run complete, writing")
           (let [test (cond-> test (stored? test) store/save-1!)]
             (stopping/enter! run :analysis)
@@ -270,26 +288,24 @@
   "Runs a prepared test on an open composer, and answers the check, now or when
   it comes. Returns the test with results."
   [test antithesis-phase]
-  (let [line    (atom "exhausted: the generator has no more operations\n")
-        serving (delay (future (await-check! test antithesis-phase line)))]
-    (try
-      (let [test' (run-prepared! test #(force serving))]
-        @@serving
-        (notify-test-checked! test' antithesis-phase))
-      (catch Throwable t
-        ; Without its thread or its composer, a test can only end.
-        (when-not (or (stopping/stopped? (:antithesis-run test))
-                      (instance? InterruptedException t)
-                      (instance? ComposerException$Closed t))
-          (error t "The test failed; the check will say so")
-          (try
-            (reset! line (failed-line (or (.getMessage t) (class t))))
-            @@serving
-            (complete-fifo-op! @antithesis-phase 1 @line)
-            (linger! test)
-            (catch Throwable t'
-              (.addSuppressed t t'))))
-        (throw t)))))
+  (try
+    (let [test' (-> (run-prepared! test)
+                    (notify-test-checked! antithesis-phase))]
+      (await-checked! test')
+      test')
+    (catch Throwable t
+      ; Without its thread or its composer, a test can only end.
+      (when-not (or (stopping/stopped? (:antithesis-run test))
+                    (instance? InterruptedException t)
+                    (instance? ComposerException$Closed t))
+        (error t "The test failed; the check will say so")
+        (try
+          (notify-test-failed! test antithesis-phase t)
+          (await-checked! test)
+          (linger! test)
+          (catch Throwable t'
+            (.addSuppressed t t'))))
+      (throw t))))
 
 (def ^:private allowed
   "Option -> what it may be, in words, and as a predicate."

@@ -12,10 +12,10 @@
             [jepsen.generator [context :as gc]
                               [interpreter :as gi]]
             [jepsen.store.format :as store.format]
-            [jepsen-antithesis [main-gen :as main-gen]
+            [jepsen-antithesis [lines :as lines]
+                               [main-gen :as main-gen]
                                [native :as native]])
-  (:import (clojure.lang PersistentQueue)
-           (java.util Collections
+  (:import (java.util Collections
                       IdentityHashMap
                       Set)
            (java.util.concurrent ArrayBlockingQueue
@@ -23,20 +23,19 @@
                                  LinkedBlockingQueue
                                  TimeUnit
                                  TimeoutException)
-           (org.jepsenantithesis ComposerException$Closed)))
+           (org.jepsenantithesis ComposerException
+                                 ComposerException$Closed)))
 
 (def defaults
-  "How the interpreter behaves unless the test says otherwise. In seconds:
+  "How the interpreter behaves unless the test says otherwise:
 
-    :op-release-after  How long a command may wait for its operation
-    :drain-timeout     How long the final phase waits for one operation, or for
-                       a generator that is pending while nothing is under way
+    :drain-timeout  How many seconds the final phase waits for one operation, or
+                    for a generator that is pending while nothing is under way
 
   And :on-exhausted, what to do when the generator ends before the check:
   :wait for the check, or :finish right away and keep the verdict for it."
-  {:op-release-after 10
-   :drain-timeout    10
-   :on-exhausted     :wait})
+  {:drain-timeout 10
+   :on-exhausted  :wait})
 
 (def max-pending-interval
   "A pending generator may be waiting for something that nobody tells us about.
@@ -94,51 +93,31 @@
   "Completes a FIFO operation with a line and status 0: whatever became of it,
   that is not for Antithesis to flag."
   [state fifo-op line]
-  (.remove ^Set (:unanswered state) fifo-op)
-  (when (identical? :broken-pipe (native/complete! fifo-op 0 (str line "\n")))
-    (info "The command of" (:name fifo-op) "was gone when its operation completed")))
+  (when (identical? :broken-pipe (native/complete! fifo-op 0 line))
+    (info "The command of" (:name fifo-op) "no longer waited when its operation completed"))
+  (.remove ^Set (:unanswered state) fifo-op))
 
-(defn- answer-held!
-  "Answers every command that waits for an operation to start."
-  [state line]
-  (doseq [[fifo-op] (:held state)]
-    (answer! state fifo-op line))
-  (assoc state :held PersistentQueue/EMPTY))
+(defn- answer-failed!
+  "Tells those whose operations will not complete that the test has failed."
+  [unanswered t]
+  (doseq [fifo-op unanswered]
+    (try (native/complete! fifo-op 0 (lines/failed t))
+         (catch ComposerException e
+           (warn "The command of" (:name fifo-op) "is not told of that:" (.getMessage e))))))
 
-(def ^:private exhausted-line "exhausted: the generator has no more operations")
-(def ^:private ended-line "ended: the check was asked for before this operation began")
+(defn- answer-taken!
+  "Answers the command whose operation has not begun, if there is one."
+  [{:keys [taken] :as state} line]
+  (when taken
+    (answer! state taken line))
+  (assoc state :taken nil))
 
-(defn- drop-abandoned
-  "Takes those off the front of the line whose command died while it waited."
-  [state]
-  (if-let [[fifo-op] (peek (:held state))]
-    (if (native/abandoned? fifo-op)
-      (do (answer! state fifo-op "nobody waits for this")
-          (recur (update state :held pop)))
-      state)
+(defn- drop-taken-if-abandoned
+  "Forgets the operation that has not begun, if nobody waits for it any more."
+  [{:keys [taken] :as state}]
+  (if (and taken (native/abandoned? taken))
+    (answer-taken! state "")
     state))
-
-(defn- release-overdue
-  "Lets go of commands that have waited too long. An operation under way stays
-  under way: only its command does not wait for it any longer."
-  [{:keys [release-nanos] :as state} now]
-  (let [seconds  (.toPlainString (.stripTrailingZeros (BigDecimal/valueOf (long release-nanos) 9)))
-        overdue? #(<= (+ % release-nanos) now)]
-    (loop [state state]
-      (let [[fifo-op since] (peek (:held state))]
-        (if (and since (overdue? since))
-          (do (answer! state fifo-op
-                       (str "not started: nothing could be done for " seconds " s"))
-              (recur (update state :held pop)))
-          (reduce-kv
-            (fn [state thread {:keys [fifo-op since op]}]
-              (if (and fifo-op (overdue? since))
-                (do (answer! state fifo-op
-                             (str "still running after " seconds " s: " (pr-str op)))
-                    (assoc-in state [:in-flight thread :fifo-op] nil))
-                state))
-            state
-            (:in-flight state)))))))
 
 ;; Operations
 
@@ -190,7 +169,7 @@
                 (gc/with-next-process ctx thread)
                 ctx)]
     (when-let [fifo-op (:fifo-op (get in-flight thread))]
-      (answer! state fifo-op (pr-str op)))
+      (answer! state fifo-op (str (pr-str op) "\n")))
     (assoc state
            :ctx       ctx
            :gen       gen
@@ -261,37 +240,17 @@
              :ahead         nil
              :pending-since nil
              :backoff       min-pending-nanos)
-      (answer-held! ended-line)
+      (answer-taken! lines/ended)
       end-sleeps))
 
-(defn- take-check
-  "Whoever runs the test answers the check."
-  [state fifo-op]
-  (.remove ^Set (:unanswered state) fifo-op)
-  state)
-
 (defn- arrived
-  "Takes in a FIFO operation."
-  [{:keys [test final-since] :as state} fifo-op now]
-  (.add ^Set (:unanswered state) fifo-op)
-  (let [phase      (:antithesis-phase test)
-        unchecked? (identical? :final @phase)] ; The final phase, without a check
-    (cond (and (native/check? fifo-op) unchecked?)
-          (do (reset! phase fifo-op)
-              (take-check state fifo-op))
-
-          final-since
-          (do (answer! state fifo-op (if unchecked? exhausted-line ended-line))
-              state)
-
-          (native/check? fifo-op)
-          (do (info "Antithesis asks for the check; the main phase ends")
-              (enter-final (take-check state fifo-op) fifo-op now))
-
-          true
-          (-> state
-              (update :held conj [fifo-op now])
-              (assoc :backoff min-pending-nanos)))))
+  "Takes in a FIFO operation. Whoever runs the test answers the check."
+  [state fifo-op now]
+  (if (native/check? fifo-op)
+    (do (info "Antithesis asks for the check; the main phase ends")
+        (enter-final state fifo-op now))
+    (do (.add ^Set (:unanswered state) fifo-op)
+        (assoc state :taken fifo-op, :backoff min-pending-nanos))))
 
 (defn- ask
   "Asks the generator. Returns [op gen'], where op is an operation, :pending, or
@@ -390,14 +349,19 @@
             [(assoc state :last? true) :exhausted nil]))))
 
 (defn- exhausted
-  "The generator has no more operations. Its end is an answer for all commands
-  that wait, and with :finish the end of the main phase."
-  [{:keys [finish? in-flight gen] :as state} now]
-  (let [state (answer-held! state exhausted-line)]
-    (cond (not finish?)   [state Long/MAX_VALUE]
-          (seq in-flight) [state Long/MAX_VALUE]
-          (nil? gen)      [state :done]
-          true            [(enter-final state :final now) nil])))
+  "The generator has no more operations: for ever, or until a part of it that
+  was pending beside the main-gens that have ended goes on. That is an answer
+  for the command, and with :finish the end of the main phase."
+  [{:keys [composer finish? in-flight taken gen] :as state} now]
+  (let [ends? (and finish? (empty? in-flight))]
+    (when (or ends? (nil? gen))
+      (native/answer-all! composer :op 0 lines/exhausted))
+    [(cond-> (answer-taken! state lines/exhausted)
+       (and ends? gen) (enter-final :final now))
+     (cond (and ends? gen) nil
+           ends?           :done
+           taken           nil
+           true            Long/MAX_VALUE)]))
 
 (defn- look-ahead
   "With :finish, and nothing else to do: is the generator exhausted? What it
@@ -418,8 +382,8 @@
 (defn- step-main
   "Like step-final. The generator is asked when a thread is free and a command
   waits for it; or to find out whether it is exhausted, if that matters."
-  [{:keys [ctx held in-flight finish? ahead] :as state} now]
-  (cond (empty? held)
+  [{:keys [ctx taken in-flight finish? ahead] :as state} now]
+  (cond (nil? taken)
         (if (and finish? (empty? in-flight))
           (look-ahead state now)
           [state Long/MAX_VALUE])
@@ -436,38 +400,40 @@
                 (< now (:time op))         [state (:time op)]
                 (paces? op)                [(invoke state op gen' nil now) nil]
                 true [(-> state
-                          (update :held pop)
-                          (invoke op gen' (first (peek held)) now))
+                          (assoc :taken nil)
+                          (invoke op gen' taken now))
                       nil]))))
 
-(defn- release-deadline
-  "When the next command will have waited too long."
-  [{:keys [held in-flight release-nanos]}]
-  (reduce (fn [deadline {:keys [fifo-op since]}]
-            (if fifo-op
-              (min deadline (+ since release-nanos))
-              deadline))
-          (if-let [[_ since] (peek held)]
-            (+ since release-nanos)
-            Long/MAX_VALUE)
-          (vals in-flight)))
+(defn- want!
+  "Lets the composer hand out what can be begun: an operation only when a thread
+  is free for it, and none before it; and the check, in the main phase. In the
+  final phase the library answers or keeps what comes."
+  [{:keys [composer ctx taken final-since wanted] :as state}]
+  (let [wants (cond final-since                                  #{}
+                    (or taken (zero? (gc/free-thread-count ctx))) #{:check}
+                    true                                         #{:op :check})]
+    (if (= wants wanted)
+      state
+      (do (native/want! composer wants)
+          (assoc state :wanted wants)))))
 
 (defn- await!
   "The one place where the interpreter waits. Returns the new state. Throws
   ComposerException$Closed when the composer is closed, which is how a test is
   told to stop; what is complete by then goes into the history."
   [{:keys [composer ^LinkedBlockingQueue completions] :as state} until]
-  (let [fifo-op (try (if (= Long/MAX_VALUE until)
+  (try (let [state   (want! state)
+             fifo-op (if (= Long/MAX_VALUE until)
                        (native/next! composer)
-                       (native/next! composer (max 0 (- until (util/relative-time-nanos)))))
-                     (catch ComposerException$Closed e
-                       (loop [state state]
-                         (when-let [completion (.poll completions)]
-                           (recur (completed state completion))))
-                       (throw e)))]
-    (if fifo-op
-      (arrived state fifo-op (util/relative-time-nanos))
-      state)))
+                       (native/next! composer (max 0 (- until (util/relative-time-nanos)))))]
+         (if fifo-op
+           (arrived state fifo-op (util/relative-time-nanos))
+           state))
+       (catch ComposerException$Closed e
+         (loop [state state]
+           (when-let [completion (.poll completions)]
+             (recur (completed state completion))))
+         (throw e))))
 
 (defn- run-generator!
   "Steps until the generator is exhausted and every operation is back. Returns
@@ -480,15 +446,14 @@
       (recur (completed state completion))
       (let [now          (util/relative-time-nanos)
             state        (-> state
-                             (release-overdue now)
                              (give-up-on-stuck now)
-                             drop-abandoned)
+                             drop-taken-if-abandoned)
             [state wait] (if (:final-since state)
                            (step-final state now)
                            (step-main state now))]
         (cond (nil? wait)          (recur state)
               (identical? :done wait) state
-              true (recur (await! state (min wait (release-deadline state)))))))))
+              true (recur (await! state wait)))))))
 
 (defn- initial-state
   "Starts the workers. Forgets the test's reference to its generator, so that
@@ -518,14 +483,14 @@
      :workers       workers    ; Atom of thread -> worker
      :unanswered    unanswered ; The FIFO operations that we owe an answer
      :index         0          ; Of the next operation in the history
-     :held          PersistentQueue/EMPTY ; [fifo-op since]: no operation yet
+     :wanted        nil        ; What `want!` has asked for
+     :taken         nil        ; A FIFO operation that has not begun
      :in-flight     {}         ; thread -> {:op :fifo-op :since}
      :final-since   nil        ; When the main phase ended
      :ahead         nil        ; With :finish, {:op :gen' :until}: asked, not invoked
      :last?         false      ; No main-gen follows those that have ended
      :pending-since nil        ; Of a final generator, with nothing under way
      :backoff       min-pending-nanos
-     :release-nanos (seconds->nanos (:op-release-after options))
      :drain-nanos   (seconds->nanos (:drain-timeout options))
      :finish?       (identical? :finish (:on-exhausted options))}))
 
@@ -557,8 +522,7 @@
               (assoc :history (history test writer))))
         (catch Throwable t
           (info "Ending the workers, since the test does not go on")
-          (run! #(native/complete! % 0 (str "the test failed: " (.getMessage t) "\n"))
-                unanswered)
+          (answer-failed! unanswered t)
           (run! retire! (vals @workers))
           (try (.close writer)
                (rescue! (history test writer))

@@ -9,7 +9,7 @@
       (with-open [composer (open! \"/run/jepsen\")]
         (loop []
           (let [op (next! composer)]
-            (cond (nil? op)   (recur)                 ; somebody called wake!
+            (cond (nil? op)   (recur)                 ; woken
                   (check? op) (complete! op 0 \"valid\\n\")
                   true        (do (complete! op 0 (str (work op) \"\\n\"))
                                   (recur))))))"
@@ -22,6 +22,7 @@
            (java.time Duration)
            (org.jepsenantithesis Completion
                                  Composer
+                                 Kind
                                  Options
                                  Options$OnOpen
                                  Options$Results
@@ -43,13 +44,20 @@
              (str k " is " (pr-str v) "; it must be one of "
                   (str/join ", " (map pr-str (sort (keys choices)))))))))
 
+(def ^:private max-millis
+  "Nanoseconds must fit into a long, too."
+  (quot Long/MAX_VALUE 1000000))
+
 (defn- natural
   "An option's value, if it is an integer that fits."
-  [k v]
-  (if (and (integer? v) (<= 0 v Integer/MAX_VALUE))
-    (int v)
+  [k v limit]
+  (if (and (integer? v) (<= 0 v limit))
+    (long v)
     (throw (IllegalArgumentException.
              (str k " is " (pr-str v) "; it must be an integer from 0 on")))))
+
+(defn- millis [k v]
+  (Duration/ofMillis (natural k v max-millis)))
 
 (defn- with-option
   ^Options [^Options options [k v]]
@@ -61,13 +69,14 @@
     :on-open         (.onOpen options
                               (one-of k {:release Options$OnOpen/RELEASE
                                          :adopt   Options$OnOpen/ADOPT} v))
-    :max-fds         (.maxFds options (natural k v))
-    :close-linger-ms (.closeLinger options (Duration/ofMillis (natural k v)))
+    :max-fds         (.maxFds options (int (natural k v Integer/MAX_VALUE)))
+    :close-linger-ms (.closeLinger options (millis k v))
     :drop-abandoned  (.dropAbandoned options (boolean v))
+    :op-release-after-ms (.opReleaseAfter options (millis k v))
     (throw (IllegalArgumentException.
              (str "There is no option " (pr-str k) "; there are :shared,"
-                  " :results, :on-open, :max-fds, :close-linger-ms and"
-                  " :drop-abandoned")))))
+                  " :results, :on-open, :max-fds, :close-linger-ms,"
+                  " :drop-abandoned and :op-release-after-ms")))))
 
 (defn- with-options
   ^Options [m]
@@ -92,7 +101,10 @@
                       the process's limit)
     :close-linger-ms  How long closing waits for results to arrive (1000)
     :drop-abandoned   Drop operations whose command died before they were
-                      taken? (true)"
+                      taken? (true)
+    :op-release-after-ms
+                      After how long the library answers an operation's command
+                      itself, with status 0; 0 for never (10000)"
   (^Composer [] (open! (default-dir)))
   (^Composer [dir] (open! dir {}))
   (^Composer [dir options]
@@ -123,12 +135,18 @@
 
 (defn next!
   "Waits for the next operation, for ever or for so many nanoseconds. Returns
-  nil when the time is over or `wake!` was called. Throws InterruptedException
-  when interrupted, and ComposerException$Closed once the composer is closed."
+  nil when the time is over, `wake!` was called, or a check was answered by
+  `answer-all!`. Throws InterruptedException when interrupted, and
+  ComposerException$Closed once the composer is closed."
   ([^Composer composer]
    (fifo-op composer (.next composer)))
   ([^Composer composer timeout-nanos]
    (fifo-op composer (.next composer (Duration/ofNanos timeout-nanos)))))
+
+(defn- bytes-of ^bytes [out]
+  (if (bytes? out)
+    out
+    (.getBytes (str out) StandardCharsets/UTF_8)))
 
 (defn complete!
   "Sends an operation's result, a string or bytes, and exit status, 0 to 255.
@@ -136,23 +154,53 @@
 
     :completed    It is in the FIFO.
     :pending      The command is slow to take it; delivery goes on by itself.
-    :broken-pipe  The command is gone, nobody reads it.
+    :broken-pipe  Nobody reads it: the command is gone, or was answered by the
+                  library.
     :closed       The composer is closed; the command was released without it."
   [fifo-op status out]
-  (let [^org.jepsenantithesis.FifoOp op (:op fifo-op)
-        ^bytes data (if (bytes? out)
-                      out
-                      (.getBytes (str out) StandardCharsets/UTF_8))]
-    (condp identical? (.complete op (int status) data)
+  (let [^org.jepsenantithesis.FifoOp op (:op fifo-op)]
+    (condp identical? (.complete op (int status) (bytes-of out))
       Completion/COMPLETED :completed
       Completion/PENDING   :pending
       Completion/ABANDONED :broken-pipe
       Completion/CLOSED    :closed)))
 
 (defn abandoned?
-  "Is the command known to be gone?"
+  "Is the command known to be gone, or was it answered by the library?"
   [fifo-op]
   (.abandoned ^org.jepsenantithesis.FifoOp (:op fifo-op)))
+
+(def ^:private kinds {:op Kind/OP, :check Kind/CHECK})
+
+(defn want!
+  "Says which kinds, a set of :op and :check, `next!` hands out from now on;
+  both, after open!. Want the check alone while no worker is free: it is then
+  taken past the operations that wait, and the library answers those."
+  [^Composer composer wanted]
+  (.want composer (into-array Kind (map kinds wanted))))
+
+(defn answer-all!
+  "Lets the library answer every command of a kind from now on, those that wait
+  in its queue and those to come: the generator is exhausted, the harness
+  failed, or the verdict is known before a check came. What `next!` has handed
+  out is still to be completed; a check's completion replaces this answer. If no
+  check was handed out, the first one that is answered so makes the phase
+  :checked, and one `next!` return nil."
+  [^Composer composer kind status out]
+  (.answerAll composer ^Kind (kinds kind) (int status) (bytes-of out)))
+
+(defn withdraw-answer!
+  "Ends `answer-all!` for a kind: `next!` hands out its commands again, as far
+  as the phase allows."
+  [^Composer composer kind]
+  (.withdrawAnswer composer (kinds kind)))
+
+(defn failure
+  "Why the composer failed, a sentence with the path, the reason and what to do;
+  else why a result could not be written to its file the last time that
+  happened; else nil."
+  [^Composer composer]
+  (.orElse (.failure composer) nil))
 
 (defn wake!
   "Makes one `next!`, under way or to come, return nil, before any operation."
@@ -161,7 +209,7 @@
 
 (defn phase
   "Of the composer: :main, :final (a check was taken), or :checked (it was
-  completed)."
+  completed, or answered by the library)."
   [^Composer composer]
   (condp identical? (.phase composer)
     Phase/MAIN    :main

@@ -48,8 +48,8 @@
                           (script! dir
                                    (if (= "check" command) command (str "op-" (swap! n inc)))
                                    plain)))
-   "composer/"        (fn [dir command]
-                        (start! dir "sh" (project-file (str "composer/" command))))
+   "composer/command" (fn [dir command]
+                        (start! dir "sh" (project-file "composer/command") command))
    "jepsen-composer"  (fn [dir command]
                         (start! dir (native-file "jepsen-composer") command))})
 
@@ -220,6 +220,16 @@
         (is (instance? ComposerException$Foreign (ended (start-run! (str dir) (a-test)))))
         (is (.isDirectory (io/file dir "sub")))))))
 
+(deftest directory-taken-away-test
+  (with-temp-dir tmp
+    (let [dir (str tmp "/control")
+          run (start-run! dir (a-test))]
+      (is (= :main (:f (op (result (op! dir))))))
+      (.renameTo (io/file dir) (io/file tmp "moved"))
+      (let [e (ended run)]
+        (is (instance? ComposerException$Directory e))
+        (is (str/includes? (ex-message e) (str dir " was taken away")))))))
+
 (deftest idle-test
   (let [interpreter (atom nil)
         generator   (fn [test ctx]
@@ -321,14 +331,30 @@
                                :client (client (fn [op] (deliver started true) @go (ok op))))]
       (let [running (op! dir)
             _       @started
-            held    (op! dir)]
-        (is (= [0 "still running after 0.5 s"] (says (result running))))
-        (is (= [0 "not started"] (says (result held))))
+            others  [(op! dir) (op! dir)]
+            says    (fn [line] {:exit 0, :out (str line "\n"), :err ""})]
+        (is (= (says "running: not complete after 0.5 s; the operation goes on")
+               (result running)))
+        ; The nemesis' thread is free, so one of them was taken.
+        (is (= #{(says "running: not complete after 0.5 s; the operation goes on")
+                 (says "waiting: no operation could begin within 0.5 s")}
+               (set (map result others))))
         (deliver go true)
         (is (= :ok (:type (op (result (op! dir))))))
         (is (= [0 "checked"] (says (result (check! dir)))))
         (let [history (:history (ended run))]
           (is (= [:invoke :ok :invoke :ok :invoke :ok] (map :type history))))))))
+
+(deftest released-before-it-began-test
+  (testing "an operation that nobody waits for any more is not invoked"
+    (let [ready (promise)]
+      (with-run [dir run (a-test :op-release-after 0.3
+                                 :generator (gen/clients (composer/main-gen ready)))]
+        (is (= [0 0 0] (map (comp :exit result) (mapv (fn [_] (op! dir)) (range 3)))))
+        (deliver ready {:f :main})
+        (is (= :main (:f (op (result (op! dir))))))
+        (is (= [0 "checked"] (says (result (check! dir)))))
+        (is (= [:main] (fs (ended run))))))))
 
 (deftest drain-timeout-test
   (let [started (promise)
@@ -627,7 +653,7 @@
   after the failure."
   [message test]
   (with-run [dir run test]
-    (is (= {:exit 1, :out (str "the test failed: " message "\n"), :err ""}
+    (is (= {:exit 1, :out (str "failed: the harness failed: " message "\n"), :err ""}
            (result (check! dir))))
     (is (instance? Throwable (ended run)))))
 
@@ -645,12 +671,45 @@
                                           (fn [test ctx]
                                             (throw (IllegalStateException. "no generator")))))]
     (let [op (op! dir)]
-      (is (= [0 "the test failed"] (says (result op)))))
-    (is (= [0 "the test failed"] (says (result (op! dir)))))
+      (is (= [0 "failed"] (says (result op)))))
+    (is (= [0 "failed"] (says (result (op! dir)))))
     (let [check (result (check! dir))]
       (is (= 1 (:exit check)))
-      (is (re-find #"^the test failed: .*no generator" (:out check))))
+      (is (re-find #"^failed: the harness failed: .*no generator" (:out check))))
     (is (instance? Throwable (ended run)))))
+
+(deftest operations-under-way-are-told-of-a-failure-test
+  (let [started (promise)
+        calls   (atom 0)
+        fails   (fn [] (if (= 1 (swap! calls inc))
+                         {:f :main}
+                         (throw (IllegalStateException. "no second"))))]
+    (with-run [dir run (a-test :generator (gen/clients (composer/main-gen fails))
+                               :client    (client (fn [_] (deliver started true) @(promise))))]
+      (let [under-way (op! dir)
+            _         @started
+            second    (op! dir)]
+        (is (= [[0 "failed"] [0 "failed"]] (map (comp says result) [under-way second])))
+        (is (= [1 "failed"] (says (result (check! dir)))))
+        (is (instance? Throwable (ended run)))))))
+
+(deftest failure-lingers-test
+  (testing "a test that failed answers every command until it is told to end"
+    (with-run [dir run (a-test :after-check :linger
+                               :generator (gen/clients (fn [] (throw (Exception. "no generator")))))]
+      (is (= [0 "failed"] (says (result (op! dir)))))
+      (is (= [1 "failed"] (says (result (check! dir))) (says (result (check! dir)))))
+      (is (= [0 "failed"] (says (result (op! dir)))))
+      (is (not (realized? run))))))
+
+(deftest verdict-without-a-file-test
+  (testing "a verdict that cannot be written to its file goes through the FIFO"
+    (with-run [dir run (a-test :fifo-options {:results :file})]
+      (.mkdir (io/file dir "invoke_check-no-file"))
+      (let [{:keys [exit out]} (result (script! dir "check-no-file"))]
+        (is (= 0 exit))
+        (is (str/starts-with? out "checked: valid\n")))
+      (is (= true (:valid? (:results (ended run))))))))
 
 (deftest analysis-throws-test
   (is (= [1 "failed: the checker failed: no analysis"]

@@ -9,6 +9,7 @@
                     [independent :as independent]
                     [store :as store]]
             [jepsen-antithesis [composer :as composer]
+                               [interpreter :as interpreter]
                                [runs :refer :all]
                                [scripts :refer :all]
                                [verdict :as verdict]
@@ -116,3 +117,51 @@
         (let [{:keys [exit out]} (result (check! dir))]
           (is (= 0 exit))
           (is (re-find #"^failed: the checker perf failed: .*gnuplot" out)))))))
+
+(defn- says?
+  "Does the command of a process exit with this, and say this line of the table?
+  Where the results are may follow."
+  [status line process]
+  (let [{:keys [exit out]} (result process)]
+    (is (= status exit) out)
+    (is (verdicts/fits? {:line (str (verdicts/lines line) "\n")}
+                        (clojure.string/replace out #"; see .*" ""))
+        out)))
+
+(deftest lines-test
+  (is (= #{:exhausted :ended :failed :valid :invalid :unknown} (set (keys verdicts/lines))))
+  (testing "exhausted, for one that comes first, and one that waits"
+    (doseq [generator [(gen/clients nil)
+                       (gen/clients (gen/phases (composer/main-gen nil) {:f :final}))]]
+      (with-run [dir run (a-test :generator generator)]
+        (run! #(says? 0 :exhausted %) (mapv (fn [_] (op! dir)) (range 3)))
+        (says? 0 :valid (check! dir)))))
+  (testing "ended, for one that was taken, one that was not, and a late one"
+    (with-run [dir run (a-test :generator (gen/clients (composer/main-gen (promise)))
+                               :after-check :linger)]
+      (let [ops (mapv (fn [_] (op! dir)) (range 2))]
+        (await! #(= 2 (count (fifos dir))))
+        (says? 0 :valid (check! dir))
+        (run! #(says? 0 :ended %) (conj ops (op! dir))))))
+  (testing "failed, for operations and checks"
+    (with-run [dir run (a-test :generator (gen/clients (fn [] (throw (Exception. "no generator")))))]
+      (run! #(says? 0 :failed %) (mapv (fn [_] (op! dir)) (range 2)))
+      (says? 1 :failed (check! dir))))
+  (doseq [[valid? status line] [[true 0 :valid] [false 1 :invalid] [:unknown 0 :unknown]]
+          on-exhausted         [:wait :finish]]
+    (testing (str line " " on-exhausted)
+      (with-run [dir run (a-test :checker (jepsen-antithesis.runs/checker
+                                            (constantly {:valid? valid?}))
+                                 :generator (gen/clients (composer/main-gen nil))
+                                 :on-exhausted on-exhausted)]
+        (says? status line (check! dir))))))
+
+(deftest defaults-test
+  (let [defaults (-> (verdicts/table "defaults" :key-fn #(keyword (clojure.string/replace % "_" "-")))
+                     (update :on-exhausted keyword))
+        status   (fn [result] (first (verdict/answer result {})))]
+    ; The library's own, which native-test waits for, is the fifth.
+    (is (= (dissoc defaults :op-release-after)
+           (assoc interpreter/defaults
+                  :unknown-status        (status {:valid? :unknown})
+                  :checker-failed-status (status "no result"))))))

@@ -1,10 +1,13 @@
 (ns jepsen-antithesis.native-test
   (:require [clojure.java.io :as io]
+            [clojure.string :as str]
             [clojure.test :refer :all]
             [jepsen-antithesis [native :as native]
-                               [scripts :refer :all]])
+                               [scripts :refer :all]
+                               [verdicts :as verdicts]])
   (:import (org.jepsenantithesis ComposerException$Busy
                                  ComposerException$Closed
+                                 ComposerException$Directory
                                  ComposerException$Invalid)))
 
 (deftest there-and-back-test
@@ -51,6 +54,73 @@
       (is (nil? (native/next! composer)))
       (is (re-find #"\"taken\":0" (native/stats composer)))
       (is (= dir (str (native/dir composer)))))))
+
+(deftest want-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (native/want! composer #{:check})
+      (let [op    (script! dir "op-1")
+            _     (await! #(re-find #"\"queued\":1" (native/stats composer)))
+            check (script! dir "check")
+            taken (native/next! composer)]
+        (is (native/check? taken))
+        (is (= [0 "ended: the check has begun; this operation was not run\n"]
+               ((juxt :exit :out) (result op))))
+        (native/complete! taken 0 "valid\n")
+        (is (= 0 (:exit (result check)))))))
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (native/want! composer #{})
+      (let [op (script! dir "op-1")]
+        (await! #(re-find #"\"queued\":1" (native/stats composer)))
+        (is (nil? (native/next! composer 0)))
+        (native/want! composer #{:op :check})
+        (native/complete! (native/next! composer) 4 "")
+        (is (= 4 (:exit (result op))))))))
+
+(deftest answer-all-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (native/answer-all! composer :op 0 "exhausted\n")
+      (is (= {:exit 0, :out "exhausted\n", :err ""} (result (script! dir "op-1"))))
+      (native/withdraw-answer! composer :op)
+      (let [op (script! dir "op-2")]
+        (native/complete! (native/next! composer) 0 "done\n")
+        (is (= "done\n" (:out (result op)))))
+      (native/answer-all! composer :check 1 (.getBytes "invalid\n"))
+      (is (= :main (native/phase composer)))
+      (is (= {:exit 1, :out "invalid\n", :err ""} (result (script! dir "check"))))
+      (is (nil? (native/next! composer)))
+      (is (= :checked (native/phase composer))))))
+
+(deftest failure-test
+  (with-temp-dir dir
+    (let [control (str dir "/control")]
+      (with-open [composer (native/open! control)]
+        (is (nil? (native/failure composer)))
+        (.renameTo (io/file control) (io/file dir "moved"))
+        (let [e (is (thrown? ComposerException$Directory (native/next! composer)))]
+          (is (str/includes? (ex-message e) (str control " was taken away")))
+          (is (= (ex-message e) (native/failure composer))))))))
+
+(deftest op-release-after-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir {:op-release-after-ms 200})]
+      (let [script (script! dir "op-1")
+            op     (native/next! composer)]
+        (is (= [0 "running: not complete after 0.2 s; the operation goes on\n"]
+               ((juxt :exit :out) (result script))))
+        (is (native/abandoned? op))
+        (is (= :broken-pipe (native/complete! op 0 "")))))))
+
+(deftest op-release-default-test
+  (with-temp-dir dir
+    (with-open [composer (native/open! dir)]
+      (let [script (script! dir "op-1")
+            _      (native/next! composer)]
+        (is (str/starts-with? (:out (result script))
+                              (str "running: not complete after "
+                                   (get (verdicts/table "defaults") "op_release_after") " s")))))))
 
 (deftest errors-test
   (with-temp-dir dir

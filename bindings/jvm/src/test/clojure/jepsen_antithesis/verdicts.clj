@@ -1,5 +1,5 @@
 (ns jepsen-antithesis.verdicts
-  "The cases of conformance/verdicts.json."
+  "The tables that every harness agrees on, in conformance/."
   (:require [clojure.data.json :as json]
             [clojure.string :as str]
             [jepsen-antithesis.scripts :refer [project-file]])
@@ -7,9 +7,17 @@
                                  TimeUnit)
            (java.util.regex Pattern)))
 
+(defn table
+  "A table of conformance/."
+  [name & options]
+  (apply json/read-str (slurp (project-file (str "conformance/" name ".json"))) options))
+
 (def cases
-  (:cases (json/read-str (slurp (project-file "conformance/verdicts.json"))
-                         :key-fn keyword)))
+  (:cases (table "verdicts" :key-fn keyword)))
+
+(def lines
+  "Name -> line, in which * stands for anything."
+  (table "lines" :key-fn keyword))
 
 (defn options
   "The options of a case, as a test has them."
@@ -17,9 +25,9 @@
   (update-keys (:options a-case) #(keyword (str/replace (name %) "_" "-"))))
 
 (defn fits?
-  "Is this the line of a case?"
-  [a-case line]
-  (boolean (re-matches (->> (str/split (:line a-case) #"\*" -1)
+  "Is this the line of a case, or of the table of lines?"
+  [{expected :line} line]
+  (boolean (re-matches (->> (str/split expected #"\*" -1)
                             (map #(Pattern/quote %))
                             (str/join ".*")
                             re-pattern)

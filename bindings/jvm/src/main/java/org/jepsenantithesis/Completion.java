@@ -5,13 +5,13 @@ public enum Completion {
   /** All of it is in the FIFO, with its exit status. */
   COMPLETED,
   /**
-   * The script has not opened its FIFO yet, or reads slowly: delivery goes on in the background, for
+   * The command has not opened its FIFO yet, or reads slowly: delivery goes on in the background, for
    * as long as the composer is open.
    */
   PENDING,
-  /** The script is gone; nobody reads the result. */
+  /** Nobody reads the result: the command is gone, or the library has answered it. */
   ABANDONED,
-  /** The composer was closed, which has already released the script without a result. */
+  /** The composer was closed, which has already released the command without a result. */
   CLOSED;
 
   static Completion of(int code) {
@@ -20,7 +20,7 @@ public enum Completion {
       case Native.PENDING -> PENDING;
       case Native.ABANDONED -> ABANDONED;
       case Native.CLOSED -> CLOSED;
-      default -> throw ComposerException.of(code, null);
+      default -> throw new IllegalArgumentException("No completion: " + code);
     };
   }
 }

@@ -6,6 +6,7 @@ import java.nio.charset.StandardCharsets;
 import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Objects;
+import java.util.Optional;
 
 /**
  * Watches a control directory and hands out the test commands that show up in it, each once, in the
@@ -16,7 +17,7 @@ import java.util.Objects;
  *   while (true) {
  *     FifoOp op = composer.next();
  *     if (op == null) {
- *       continue; // somebody called wake()
+ *       continue; // woken
  *     }
  *     if (op.isCheck()) {
  *       op.complete(0, "valid\n");
@@ -89,7 +90,7 @@ public final class Composer implements AutoCloseable {
   /**
    * Waits for the next operation. If several threads wait, each operation goes to one of them.
    *
-   * @return null if {@link #wake} was called
+   * @return null if {@link #wake} was called, or once a check was answered by {@link #answerAll}
    * @throws InterruptedException if the thread is interrupted before or while it waits; no operation
    *     is lost by that
    * @throws ComposerException.Closed once the composer is closed
@@ -102,7 +103,7 @@ public final class Composer implements AutoCloseable {
   /**
    * {@link #next()} for at most the given time; zero takes what is there.
    *
-   * @return null if the time is over, or {@link #wake} was called
+   * @return null if the time is over, or as for {@link #next()}
    */
   public FifoOp next(Duration timeout) throws InterruptedException {
     long nanos;
@@ -133,6 +134,80 @@ public final class Composer implements AutoCloseable {
     } finally {
       Reference.reachabilityFence(this);
     }
+  }
+
+  /**
+   * Says which kinds {@link #next} hands out from now on; both, after opening. A harness without a
+   * free worker wants the check alone: that is then taken past the operations that wait, and the
+   * library answers those. A {@code next} under way follows.
+   *
+   * @param kinds none for nothing
+   * @throws ComposerException.Closed once the composer is closed
+   */
+  public void want(Kind... kinds) {
+    int wanted = 0;
+    for (Kind kind : kinds) {
+      wanted |= kind == Kind.OP ? Native.WANT_OP : Native.WANT_CHECK;
+    }
+    try {
+      handle.want(wanted);
+    } finally {
+      Reference.reachabilityFence(this);
+    }
+  }
+
+  /**
+   * Lets the library answer every command of a kind from now on, those that wait in its queue and
+   * those to come: the generator is exhausted, the harness failed, or the verdict is known before a
+   * check came. Operations that {@link #next} has handed out are still to be completed. If no check
+   * was handed out, the first one that is answered so makes the phase {@link Phase#CHECKED}, and one
+   * {@code next} return null. Completing a check that was handed out replaces this answer.
+   *
+   * @param status the commands' exit status, 0 to 255
+   * @param out what the commands print; copied before this returns
+   * @throws ComposerException.Invalid if the status is out of range
+   * @throws ComposerException.Closed once the composer is closed
+   */
+  public void answerAll(Kind kind, int status, byte[] out) {
+    if (status < 0) {
+      throw ComposerException.of(ComposerException.Invalid.CODE, null);
+    }
+    answerAll(kind.ordinal(), status, Objects.requireNonNull(out, "out"));
+  }
+
+  /** {@link #answerAll(Kind, int, byte[])} with text, as UTF-8. */
+  public void answerAll(Kind kind, int status, String out) {
+    answerAll(kind, status, out.getBytes(StandardCharsets.UTF_8));
+  }
+
+  /**
+   * Ends {@link #answerAll} for a kind: {@link #next} hands out its commands again, as far as the
+   * phase allows.
+   *
+   * @throws ComposerException.Closed once the composer is closed
+   */
+  public void withdrawAnswer(Kind kind) {
+    answerAll(kind.ordinal(), -1, new byte[0]);
+  }
+
+  private void answerAll(int kind, int status, byte[] out) {
+    try {
+      handle.answerAll(kind, status, out);
+    } finally {
+      Reference.reachabilityFence(this);
+    }
+  }
+
+  /**
+   * Why the composer failed, in words: the path, the reason, what to do. If it has not, why a result
+   * could not be written to its file the last time that happened. Exceptions carry this sentence
+   * too.
+   *
+   * @return empty if nothing went wrong
+   * @throws ComposerException.Closed once the composer is closed
+   */
+  public Optional<String> failure() {
+    return Optional.of(text(Native::jep_failure)).filter(words -> !words.isEmpty());
   }
 
   Completion complete(long id, int status, byte[] out) {

@@ -11,14 +11,14 @@ public final class FifoOp {
   private final Composer composer;
   private final long id;
   private final long arrivedNanos;
-  private final boolean check;
+  private final Kind kind;
   private final String name;
 
-  FifoOp(Composer composer, long id, long arrivedNanos, boolean check, String name) {
+  FifoOp(Composer composer, long id, long arrivedNanos, Kind kind, String name) {
     this.composer = composer;
     this.id = id;
     this.arrivedNanos = arrivedNanos;
-    this.check = check;
+    this.kind = kind;
     this.name = name;
   }
 
@@ -37,12 +37,17 @@ public final class FifoOp {
     return arrivedNanos;
   }
 
+  /** What the command asks for. */
+  public Kind kind() {
+    return kind;
+  }
+
   /**
    * Whether this is the check: it ended the main phase, and takes the verdict. A composer delivers
    * one check; further ones get the same verdict by themselves.
    */
   public boolean isCheck() {
-    return check;
+    return kind == Kind.CHECK;
   }
 
   /**
@@ -63,7 +68,10 @@ public final class FifoOp {
     return complete(status, out.getBytes(StandardCharsets.UTF_8));
   }
 
-  /** Whether the command is known to be gone, so that nobody will read the result. */
+  /**
+   * Whether nobody will read the result: the command is known to be gone, or was answered by the
+   * library.
+   */
   public boolean abandoned() {
     return composer.abandoned(id);
   }

@@ -13,6 +13,7 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicBoolean;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.IntSupplier;
 
 /**
  * A native composer and those inside of it. {@link Composer}, its operations, its Cleaner and the
@@ -29,6 +30,13 @@ final class Handle {
   private final long address;
   private final AtomicInteger uses = new AtomicInteger();
   private final AtomicBoolean woken = new AtomicBoolean();
+
+  /**
+   * Whether {@code next} has handed out the check, or returned for one that the library answered.
+   * Guarded by {@link #consumer}.
+   */
+  private boolean checked;
+
   private final Object closing = new Object();
   private boolean closed;
 
@@ -125,11 +133,19 @@ final class Handle {
       }
       switch (result) {
         case Native.OK:
-          return slot.op(owner);
+          FifoOp op = slot.op(owner);
+          checked |= op.isCheck();
+          return op;
         case Native.TIMEOUT:
           return null;
         case Native.WOKEN:
-          // For an interrupt, for wake(), or left over from one of them that was seen before.
+          // For an interrupt, for wake(), for a check that the library answered, or left over from one
+          // of them that was seen before. What comes together is one wake-up: an interrupt must not
+          // swallow the others.
+          if (!checked && Native.jep_phase(address) == Phase.CHECKED.ordinal()) {
+            checked = true;
+            woken.set(true);
+          }
           if (Thread.interrupted()) {
             throw new InterruptedException();
           }
@@ -137,7 +153,7 @@ final class Handle {
         case Native.CLOSED:
           throw new ComposerException.Closed();
         default:
-          throw ComposerException.of(result, null);
+          throw error(result);
       }
     }
   }
@@ -153,12 +169,45 @@ final class Handle {
     }
   }
 
+  void want(int kinds) {
+    demand(() -> Native.jep_want(address, kinds));
+  }
+
+  void answerAll(int kind, int status, byte[] out) {
+    demand(() -> Native.jep_answer_all(address, kind, status, out, out.length));
+  }
+
+  private void demand(IntSupplier call) {
+    if (!enter()) {
+      throw new ComposerException.Closed();
+    }
+    try {
+      int result = call.getAsInt();
+      if (result != Native.OK) {
+        throw error(result);
+      }
+    } finally {
+      leave();
+    }
+  }
+
+  /** The exception for an error, with the library's sentence for what happened. Between enter and leave. */
+  private ComposerException error(int code) {
+    // Others are about the call itself; the sentence would be an older one's.
+    boolean told = code == ComposerException.Directory.CODE || code == ComposerException.Io.CODE;
+    return ComposerException.of(code, told ? Composer.string(read(Native::jep_failure)) : null);
+  }
+
   Completion complete(long id, int status, byte[] out) {
     if (!enter()) {
       return Completion.CLOSED;
     }
     try {
-      return Completion.of(Native.jep_complete(address, id, status, out, out.length));
+      int result = Native.jep_complete(address, id, status, out, out.length);
+      if (result < 0) {
+        throw error(result);
+      }
+      return Completion.of(result);
     } finally {
       leave();
     }
@@ -200,23 +249,27 @@ final class Handle {
       throw new ComposerException.Closed();
     }
     try {
-      byte[] buffer = new byte[512];
-      for (; ; ) {
-        long length = text.write(address, buffer, buffer.length);
-        if (length < 0) {
-          throw ComposerException.of((int) length, null);
-        }
-        if (length < buffer.length) {
-          return Arrays.copyOf(buffer, (int) length);
-        }
-        buffer = new byte[(int) length + 64];
-      }
+      return read(text);
     } finally {
       leave();
     }
   }
 
-  /** Idempotent; returns when every waiting script was released, whoever closed it. */
+  private byte[] read(Text text) {
+    byte[] buffer = new byte[512];
+    for (; ; ) {
+      long length = text.write(address, buffer, buffer.length);
+      if (length < 0) {
+        throw ComposerException.of((int) length, null);
+      }
+      if (length < buffer.length) {
+        return Arrays.copyOf(buffer, (int) length);
+      }
+      buffer = new byte[(int) length + 64];
+    }
+  }
+
+  /** Idempotent; returns when every waiting command was released, whoever closed it. */
   void close() {
     synchronized (closing) {
       if (closed) {
@@ -302,6 +355,7 @@ final class Handle {
 
   /** A thread's own {@code struct jep_fifo_op}, freed by the garbage collector. */
   private static final class Slot {
+    private static final Kind[] KINDS = Kind.values();
     static final ThreadLocal<Slot> MINE = ThreadLocal.withInitial(Slot::new);
 
     private final ByteBuffer memory =
@@ -316,7 +370,7 @@ final class Handle {
           owner,
           memory.getLong(Native.OpLayout.ID),
           memory.getLong(Native.OpLayout.ARRIVED_NS),
-          memory.getInt(Native.OpLayout.KIND) == Native.KIND_CHECK,
+          KINDS[memory.getInt(Native.OpLayout.KIND)],
           Composer.string(name));
     }
   }

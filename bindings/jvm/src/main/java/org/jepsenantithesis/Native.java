@@ -20,8 +20,10 @@ final class Native {
   static final int ABANDONED = 4;
   static final int CLOSED = 5;
 
-  static final int KIND_OP = 0;
-  static final int KIND_CHECK = 1;
+  /** The bits of {@code jep_want}; bit n is the kind n. */
+  static final int WANT_OP = 1;
+
+  static final int WANT_CHECK = 2;
 
   /** {@code struct jep_fifo_op}. */
   static final class OpLayout {
@@ -46,6 +48,7 @@ final class Native {
               + System.getProperty("os.arch")
               + ".");
     }
+    startJna();
     NativeLibrary library = find();
     com.sun.jna.Native.register(Native.class, library);
     int version = jep_abi_version();
@@ -62,22 +65,45 @@ final class Native {
 
   private Native() {}
 
+  /** Lets JNA unpack and load its own library: the first that a bad temporary directory stops. */
+  private static void startJna() {
+    try {
+      int unused = com.sun.jna.Native.POINTER_SIZE;
+    } catch (UnsatisfiedLinkError e) {
+      throw explained(
+          "JNA, which calls libjepsen_antithesis for Java, cannot load its own library: "
+              + e.getMessage()
+              + ". "
+              + NativeFile.unpackingAdvice(),
+          e);
+    }
+  }
+
   /** The user's own library before the jar's, the jar's before one that happens to be installed. */
   private static NativeLibrary find() {
     String path = System.getProperty("jna.library.path", "");
     for (String dir : path.split(File.pathSeparator)) {
-      File file = new File(dir, System.mapLibraryName(NAME));
+      File file = new File(dir, NativeFile.LIBRARY);
       if (!dir.isEmpty() && file.exists()) {
-        return load(file.getAbsolutePath());
+        return load(
+            file, "It may have been built for another processor or for another C library.");
       }
     }
+    String platform = NativeFile.platform();
     String notInJar;
-    try {
-      File file =
-          com.sun.jna.Native.extractFromResourcePath(NAME, Native.class.getClassLoader());
-      return load(file.getAbsolutePath());
-    } catch (IOException e) {
-      notInJar = e.getMessage();
+    if (Native.class.getResource(NativeFile.resource(platform)) == null) {
+      notInJar = "which has none for " + platform;
+    } else {
+      try {
+        return load(NativeFile.unpack(), NativeFile.unpackingAdvice());
+      } catch (IOException e) {
+        throw explained(
+            "libjepsen_antithesis.so cannot be unpacked from the jar: "
+                + e.getMessage()
+                + ". "
+                + NativeFile.unpackingAdvice(),
+            e);
+      }
     }
     try {
       return NativeLibrary.getInstance(NAME);
@@ -93,15 +119,16 @@ final class Native {
     }
   }
 
-  private static NativeLibrary load(String file) {
+  private static NativeLibrary load(File file, String advice) {
     try {
-      return NativeLibrary.getInstance(file);
+      return NativeLibrary.getInstance(file.getAbsolutePath());
     } catch (UnsatisfiedLinkError e) {
       throw explained(
-          file
-              + " is there but cannot be loaded. It may have been built for another processor or for"
-              + " a newer C library: "
-              + e.getMessage(),
+          file.getAbsolutePath()
+              + " is there but cannot be loaded: "
+              + e.getMessage()
+              + ". "
+              + advice,
           e);
     }
   }
@@ -126,6 +153,12 @@ final class Native {
   static native int jep_fifo_next(long composer, long timeoutUs, long out);
 
   static native int jep_complete(long composer, long opId, int status, byte[] data, long len);
+
+  static native int jep_want(long composer, int kinds);
+
+  static native int jep_answer_all(long composer, int kind, int status, byte[] data, long len);
+
+  static native long jep_failure(long composer, byte[] buf, long cap);
 
   static native int jep_phase(long composer);
 

@@ -62,6 +62,15 @@ public final class Options {
     return with("drop_abandoned", Boolean.toString(drop));
   }
 
+  /**
+   * After how long an operation's command is answered by the library, with a line and status 0,
+   * whether its operation was taken or not; ten seconds by default. Completing the operation later
+   * is {@link Completion#ABANDONED}. Zero: never. Rounded up to milliseconds.
+   */
+  public Options opReleaseAfter(Duration after) {
+    return with("op_release_after_ms", Long.toString(after.plusNanos(999_999).toMillis()));
+  }
+
   private Options with(String key, String value) {
     // Said twice, the last one counts; a JSON reader may refuse a repeated key.
     String others = json.replaceAll("\"" + key + "\":[^,]*,", "");

@@ -83,8 +83,11 @@ class AbiTest {
     ours.put("PENDING", Native.PENDING);
     ours.put("ABANDONED", Native.ABANDONED);
     ours.put("CLOSED", Native.CLOSED);
-    ours.put("KIND_OP", Native.KIND_OP);
-    ours.put("KIND_CHECK", Native.KIND_CHECK);
+    ours.put("WANT_OP", Native.WANT_OP);
+    ours.put("WANT_CHECK", Native.WANT_CHECK);
+    for (Kind kind : Kind.values()) {
+      ours.put("KIND_" + kind, kind.ordinal());
+    }
     for (Phase phase : Phase.values()) {
       ours.put("PHASE_" + phase, phase.ordinal());
     }

@@ -9,9 +9,12 @@ import static org.junit.jupiter.api.Assertions.assertTrue;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.time.Duration;
+import java.util.Optional;
 import java.util.Random;
 import java.util.Set;
 import java.util.TreeSet;
+import java.util.concurrent.FutureTask;
+import java.util.concurrent.TimeUnit;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -28,6 +31,7 @@ class ComposerTest {
         Script script = Script.start(tmp, "op-1")) {
       FifoOp op = composer.next();
       assertEquals("op-1", op.name());
+      assertEquals(Kind.OP, op.kind());
       assertFalse(op.isCheck());
       assertFalse(op.abandoned());
       assertTrue(before < op.arrivedNanos() && op.arrivedNanos() < System.nanoTime());
@@ -84,6 +88,7 @@ class ComposerTest {
         Script check = Script.start(tmp, "check")) {
       assertEquals(Phase.MAIN, composer.phase());
       FifoOp op = composer.next();
+      assertEquals(Kind.CHECK, op.kind());
       assertTrue(op.isCheck());
       assertEquals(Phase.FINAL, composer.phase());
       op.complete(1, "invalid\n");
@@ -184,10 +189,11 @@ class ComposerTest {
             .closeLinger(Duration.ofMillis(20))
             .dropAbandoned(true)
             .shared(false)
-            .dropAbandoned(false);
+            .dropAbandoned(false)
+            .opReleaseAfter(Duration.ofNanos(1_000_001));
     assertEquals(
         "{\"results\":\"file\",\"on_open\":\"adopt\",\"max_fds\":8,\"close_linger_ms\":20,"
-            + "\"shared\":false,\"drop_abandoned\":false}",
+            + "\"shared\":false,\"drop_abandoned\":false,\"op_release_after_ms\":2}",
         all.json());
     Files.setPosixFilePermissions(
         tmp, java.nio.file.attribute.PosixFilePermissions.fromString("rwx------"));
@@ -206,8 +212,147 @@ class ComposerTest {
   void aDirectoryTakenAwayIsAnError() throws Exception {
     Path dir = tmp.resolve("control");
     try (Composer composer = Composer.open(dir)) {
+      assertEquals(Optional.empty(), composer.failure());
       Files.move(dir, tmp.resolve("moved"));
-      assertThrows(ComposerException.Directory.class, composer::next);
+      ComposerException gone = assertThrows(ComposerException.Directory.class, composer::next);
+      assertTrue(gone.getMessage().contains(dir + " was taken away"), gone::getMessage);
+      assertEquals(Optional.of(gone.getMessage()), composer.failure());
+    }
+  }
+
+  @Test
+  void aResultThatCannotBeWrittenIsAnErrorInWords() throws Exception {
+    Path dir = tmp.resolve("control");
+    try (Composer composer =
+            Composer.open(dir, Options.DEFAULTS.results(Options.Results.FILE));
+        Script script = Script.start(dir, "op-1")) {
+      FifoOp op = composer.next();
+      Files.createDirectory(dir.resolve("invoke_1"));
+      ComposerException io =
+          assertThrows(ComposerException.Io.class, () -> op.complete(0, "lost"));
+      assertTrue(io.getMessage().contains("invoke_1"), io::getMessage);
+      assertEquals(Optional.of(io.getMessage()), composer.failure());
+      assertTrue(script.out().contains("invoke_1"));
+      // A mistake in a call is not explained by what went wrong before.
+      ComposerException again =
+          assertThrows(ComposerException.UnknownOp.class, () -> op.complete(0, "again"));
+      assertFalse(again.getMessage().contains("invoke_1"), again::getMessage);
+    }
+  }
+
+  @Test
+  void whoHasNoFreeWorkerWantsTheCheckAlone() throws Exception {
+    try (Composer composer = Composer.open(tmp)) {
+      composer.want(Kind.CHECK);
+      try (Script held = Script.start(tmp, "op-1")) {
+        awaitStat(composer, "\"queued\":1");
+        assertNull(composer.next(Duration.ZERO));
+        composer.want();
+        try (Script check = Script.start(tmp, "check")) {
+          awaitStat(composer, "\"queued\":2");
+          assertNull(composer.next(Duration.ZERO));
+          composer.want(Kind.CHECK);
+          FifoOp taken = composer.next();
+          assertTrue(taken.isCheck());
+          assertTrue(held.out().startsWith("ended: "));
+          assertEquals(0, held.status());
+          taken.complete(0, "valid\n");
+          assertEquals(0, check.status());
+        }
+      }
+    }
+  }
+
+  @Test
+  void whatIsWantedAgainReachesWhoWaits() throws Exception {
+    try (Composer composer = Composer.open(tmp)) {
+      composer.want(Kind.CHECK);
+      FutureTask<FifoOp> next = new FutureTask<>(composer::next);
+      new Thread(next).start();
+      try (Script script = Script.start(tmp, "op-1")) {
+        awaitStat(composer, "\"queued\":1");
+        composer.want(Kind.OP, Kind.CHECK);
+        next.get(Script.PATIENCE.toSeconds(), TimeUnit.SECONDS).complete(3, "");
+        assertEquals(3, script.status());
+      }
+    }
+  }
+
+  @Test
+  void standingAnswersAreGivenUntilTheyAreWithdrawn() throws Exception {
+    try (Composer composer = Composer.open(tmp);
+        Script queued = Script.start(tmp, "op-queued")) {
+      awaitStat(composer, "\"queued\":1");
+      composer.answerAll(Kind.OP, 0, "exhausted\n");
+      assertEquals("exhausted\n", queued.out());
+      assertEquals(0, queued.status());
+      try (Script later = Script.start(tmp, "op-later")) {
+        assertEquals("exhausted\n", later.out());
+      }
+      composer.withdrawAnswer(Kind.OP);
+      try (Script next = Script.start(tmp, "op-next")) {
+        composer.next().complete(0, "next\n");
+        assertEquals("next\n", next.out());
+      }
+      assertThrows(
+          ComposerException.Invalid.class, () -> composer.answerAll(Kind.OP, 256, ""));
+      assertThrows(ComposerException.Invalid.class, () -> composer.answerAll(Kind.OP, -1, ""));
+    }
+  }
+
+  @Test
+  void aCheckThatTheLibraryAnswersWakesWhoWaits() throws Exception {
+    try (Composer composer = Composer.open(tmp)) {
+      composer.answerAll(Kind.CHECK, 1, "invalid\n");
+      assertEquals(Phase.MAIN, composer.phase());
+      try (Script check = Script.start(tmp, "check")) {
+        assertNull(composer.next());
+        assertEquals(Phase.CHECKED, composer.phase());
+        assertNull(composer.next(Duration.ZERO));
+        assertEquals("invalid\n", check.out());
+        assertEquals(1, check.status());
+      }
+    }
+  }
+
+  @Test
+  void aTakenChecksVerdictReplacesTheStandingAnswer() throws Exception {
+    try (Composer composer = Composer.open(tmp);
+        Script check = Script.start(tmp, "check")) {
+      FifoOp taken = composer.next();
+      composer.answerAll(Kind.CHECK, 1, "failed\n");
+      try (Script second = Script.start(tmp, "check-2")) {
+        assertEquals("failed\n", second.out());
+      }
+      taken.complete(0, "valid\n");
+      assertEquals("valid\n", check.out());
+      try (Script third = Script.start(tmp, "check-3")) {
+        assertEquals("valid\n", third.out());
+        assertEquals(0, third.status());
+      }
+    }
+  }
+
+  @Test
+  void anOperationThatTakesTooLongIsAnsweredByTheLibrary() throws Exception {
+    Options options = Options.DEFAULTS.opReleaseAfter(Duration.ofMillis(200));
+    try (Composer composer = Composer.open(tmp, options);
+        Script running = Script.start(tmp, "op-1")) {
+      FifoOp op = composer.next();
+      try (Script waiting = Script.start(tmp, "op-2")) {
+        assertEquals("running: not complete after 0.2 s; the operation goes on\n", running.out());
+        assertEquals(0, running.status());
+        assertEquals("waiting: no operation could begin within 0.2 s\n", waiting.out());
+        assertEquals(0, waiting.status());
+      }
+      assertTrue(op.abandoned());
+      assertEquals(Completion.ABANDONED, op.complete(0, "too late"));
+    }
+  }
+
+  private static void awaitStat(Composer composer, String stat) {
+    while (!composer.stats().contains(stat)) {
+      Thread.onSpinWait();
     }
   }
 
@@ -238,6 +383,9 @@ class ComposerTest {
       assertThrows(ComposerException.Closed.class, composer::phase);
       assertThrows(ComposerException.Closed.class, composer::stats);
       assertThrows(ComposerException.Closed.class, composer::dir);
+      assertThrows(ComposerException.Closed.class, composer::failure);
+      assertThrows(ComposerException.Closed.class, () -> composer.want(Kind.OP));
+      assertThrows(ComposerException.Closed.class, () -> composer.answerAll(Kind.OP, 0, ""));
     }
     Set<String> left = new TreeSet<>();
     try (var files = Files.list(tmp)) {

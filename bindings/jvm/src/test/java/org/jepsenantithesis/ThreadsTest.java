@@ -131,6 +131,24 @@ class ThreadsTest {
     }
   }
 
+  @RepeatedTest(50)
+  void anInterruptSwallowsNoCheckThatTheLibraryAnswered() throws Exception {
+    try (Composer composer = Composer.open(tmp)) {
+      composer.answerAll(Kind.CHECK, 0, "valid\n");
+      Waiter waiter = new Waiter(composer).awaitBlocked();
+      Thread interrupter = new Thread(waiter.thread::interrupt);
+      interrupter.start();
+      assertEquals("valid\n", LibC.read(tmp.resolve("check")));
+      interrupter.join();
+      try {
+        assertNull(waiter.get());
+      } catch (ExecutionException e) {
+        assertInstanceOf(InterruptedException.class, e.getCause());
+        assertNull(composer.next());
+      }
+    }
+  }
+
   @Test
   void interruptsLoseNoOperation() throws Exception {
     int count = 2_000;
