@@ -342,6 +342,22 @@ class TestExhausted:
         assert driver.check().result() == (0, "checked: valid\n")
         assert invocations(harness.result()) == ["a", "final"]
 
+    def test_with_finish_a_check_comes_during_the_analysis(self, driver: Driver) -> None:
+        checks: list[Any] = []
+        told: list[tuple[int, str]] = []
+
+        def check(test: Test, history: History, opts: Any) -> dict[str, Any]:
+            checks.extend([driver.check(), driver.check()])
+            eventually(lambda: len(driver.fifos()) == 2)
+            told.append(driver.op().result())
+            return {"valid": False}
+
+        test = simple_test(Recorder(), None, on_exhausted="finish", name=None, checker=check)
+        harness = driver.harness(test)
+        assert harness.result()["results"] == {"valid": False}
+        assert told == [(0, EXHAUSTED)]
+        assert results(checks) == [(1, "checked: invalid\n")] * 2
+
     def test_with_finish_no_draw_is_thrown_away(self, driver: Driver) -> None:
         drawn = itertools.count()
         main = gen.limit(3, lambda: {"f": next(drawn)})
@@ -623,6 +639,16 @@ class TestVerdict:
             assert driver.check().result() == first
             assert driver.op().result()[0] == 0
         lingering.end()
+
+
+def test_inside_antithesis_it_returns_as_run_does(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To stay up is the command's affair."""
+    monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp))
+    harness = driver.harness(simple_test(Recorder(), READS))
+    assert driver.check().result() == (0, "checked: valid\n")
+    assert harness.result()["results"]["valid"] is True
 
 
 class LingeringHarness:
@@ -932,6 +958,48 @@ class TestHanging:
         assert driver.check().result()[0] == 0
         harness.result()
 
+    def test_a_command_that_was_let_go_gets_no_operation(self, driver: Driver) -> None:
+        """One that waits with a pending generator is answered; the operation is the next one's."""
+        go = threading.Event()
+
+        class Later(gen.Generator):
+            def op(self, test: Test, ctx: Context) -> Any:
+                return gen.op(READS, test, ctx) if go.is_set() else (gen.PENDING, self)
+
+        test = simple_test(Recorder(), Later(), op_release_after=0.3)
+        harness = driver.harness(test)
+        lines = [out for _, out in results([driver.op() for _ in range(3)])]
+        assert {line.partition(" within ")[0].partition(" after ")[0] for line in lines} == {
+            "running: not complete",
+            "waiting: no operation could begin",
+        }
+        go.set()
+        assert read_edn(driver.op().result()[1])["type"] == "ok"
+        assert driver.check().result()[0] == 0
+        assert invocations(harness.result()) == ["read"]
+
+    def test_the_nemesis_takes_a_command_while_every_client_hangs(self, driver: Driver) -> None:
+        """What the clients wait for may be that the nemesis mends something."""
+        client = Blocking()
+
+        class Mender(Nemesis):
+            def invoke(self, test: Test, op: Op) -> Op:
+                client.let_go.set()
+                return {**op, "type": "info"}
+
+        mends = gen.nemesis(gen.once({"type": "info", "f": "mend"}))
+        main = gen.main_gen([gen.clients(gen.limit(2, READS)), mends])
+        test = {**simple_test(client, None), "nemesis": Mender(), "generator": main}
+        harness = driver.harness({**test, "concurrency": 2})
+        hanging = [driver.op() for _ in range(2)]
+        client.await_begun(2)
+        status, out = driver.op().result()
+        assert (status, read_edn(out)["f"]) == (0, "mend")
+        assert {read_edn(out)["f"] for _, out in results(hanging)} == {"read"}
+        assert driver.op().result() == (0, EXHAUSTED)
+        assert driver.check().result()[0] == 0
+        harness.result()
+
     @pytest.mark.parametrize("method", ["open", "setup", "teardown", "close"])
     def test_a_set_up_that_does_not_end_is_told_to_everybody(
         self, driver: Driver, method: str
@@ -1000,7 +1068,7 @@ class TestTakenAway:
     def test_a_harness_whose_directory_is_gone_says_so(self, driver: Driver) -> None:
         harness = driver.harness(simple_test(Recorder(), READS))
         driver.dir.rename(driver.tmp / "elsewhere")
-        with pytest.raises(DirectoryError):
+        with pytest.raises(DirectoryError, match=f"{driver.dir} was taken away"):
             harness.result()
 
 
@@ -1139,19 +1207,37 @@ class TestInterpreter:
         command = driver.python("-c", IDLE, str(driver.dir), str(driver.store))
         eventually(lambda: driver.alive(command))
         assert driver.op().result()[0] == 0
-        pid = command.process.pid
-        # Whatever follows a completion is over when all threads have been asleep for a while.
-        before = switches(pid)
-        deadline = time.monotonic() + LONG
-        while True:
-            time.sleep(1)
-            after = switches(pid)
-            if after == before:
-                break
-            assert time.monotonic() < deadline, f"{before} to {after}"
-            before = after
-        assert len(before) >= 10, "the workers are there"
+        assert len(asleep(command.process.pid)) >= 10, "the workers are there"
         assert driver.check().result()[0] == 0
+        assert command.result()[0] == 0
+
+    @pytest.mark.parametrize("more", [0, 3])
+    def test_it_sleeps_while_operations_hang_and_commands_wait(
+        self, driver: Driver, more: int
+    ) -> None:
+        command = driver.python("-c", CROWDED, str(driver.dir), str(driver.store))
+        eventually(lambda: driver.alive(command))
+        journal = driver.store / "crowded" / "latest" / "history.jsonl"
+        driver.op()
+        eventually(lambda: journal.exists() and len(History.read(journal)) == 1)
+        for _ in range(more):
+            driver.op()
+        eventually(lambda: len(driver.fifos()) == 1 + more)
+        asleep(command.process.pid)
+        assert driver.check().result()[0] == 0
+        command.kill()
+
+    @pytest.mark.parametrize("check", ["before", "after"])
+    def test_it_sleeps_at_the_end(self, driver: Driver, check: str) -> None:
+        """While it waits for the check with a verdict in hand, and while it lingers."""
+        command = driver.python("-c", FINISHED, str(driver.dir), str(driver.store))
+        results = driver.store / "finished" / "latest" / "results.json"
+        eventually(results.exists)
+        if check == "before":
+            assert driver.check().result() == (0, "checked: valid\n")
+        asleep(command.process.pid)
+        assert driver.check().result() == (0, "checked: valid\n")
+        command.kill(signal.SIGINT)
         assert command.result()[0] == 0
 
     def test_memory_grows_with_the_history_only(self, driver: Driver) -> None:
@@ -1187,6 +1273,44 @@ core.run_antithesis({
     "generator": gen.main_gen(gen.clients(gen.repeat({"f": "read"}))),
 })
 """
+
+
+CROWDED = """
+import sys, threading
+from jepsen_antithesis import Client, core, generator as gen
+class Hanging(Client):
+    def invoke(self, test, op):
+        threading.Event().wait()
+core.run_antithesis({
+    "name": "crowded", "fifo_dir": sys.argv[1], "store_dir": sys.argv[2], "concurrency": 1,
+    "client": Hanging(), "op_release_after": 3600, "drain_timeout": 0.1,
+    "generator": gen.main_gen(gen.clients(gen.repeat({"f": "read"}))),
+})
+"""
+
+FINISHED = """
+import sys
+from jepsen_antithesis import client, core
+core.run_antithesis({
+    "name": "finished", "fifo_dir": sys.argv[1], "store_dir": sys.argv[2],
+    "client": client.Noop(), "on_exhausted": "finish", "after_check": "linger",
+})
+"""
+
+
+def asleep(pid: int) -> dict[str, str]:
+    """Waits for a second in which no thread of a process was scheduled: whatever follows an event
+    is over some time after it. Returns the threads.
+    """
+    before = switches(pid)
+    deadline = time.monotonic() + LONG
+    while True:
+        time.sleep(1)
+        after = switches(pid)
+        if after == before:
+            return after
+        assert time.monotonic() < deadline, f"{before} to {after}"
+        before = after
 
 
 def switches(pid: int) -> dict[str, str]:

@@ -7,11 +7,15 @@ import json
 from typing import Any
 
 import pytest
-from driving import HERE, Driver, Recorder, simple_test
+from driving import HERE, LONG, Driver, Recorder, simple_test
 
-from jepsen_antithesis import History, Test, checker
+from jepsen_antithesis import Composer, FifoOp, History, Kind, Test, checker, lines
+from jepsen_antithesis.options import DEFAULTS
+from jepsen_antithesis.verdict import line
 
-CASES = json.loads((HERE.parents[2] / "conformance" / "verdicts.json").read_text())["cases"]
+TABLES = HERE.parents[2] / "conformance"
+CASES = json.loads((TABLES / "verdicts.json").read_text())["cases"]
+LINES = json.loads((TABLES / "lines.json").read_text())
 
 
 def ours(value: Any) -> Any:
@@ -115,3 +119,34 @@ def test_verdict(driver: Driver, case: dict[str, Any]) -> None:
 
 def test_names_are_unique() -> None:
     assert len({case["name"] for case in CASES}) == len(CASES) > 60
+
+
+def test_lines() -> None:
+    told = {
+        "exhausted": lines.EXHAUSTED,
+        "ended": lines.ENDED,
+        "failed": lines.farewell(ValueError("no idea")).replace("no idea", "*"),
+        **{
+            name: line({"valid": valid})
+            for name, valid in [("valid", True), ("invalid", False), ("unknown", checker.UNKNOWN)]
+        },
+    }
+    assert told == {name: f"{text}\n" for name, text in LINES.items()}
+
+
+def test_the_library_says_that_it_has_ended_as_we_do(driver: Driver) -> None:
+    with Composer(driver.dir) as composer:
+        composer.want(ops=False)
+        queued = driver.op()
+        check = driver.check()
+        taken = composer.next(LONG)
+        assert isinstance(taken, FifoOp)
+        assert taken.kind is Kind.CHECK
+        taken.complete("fine")
+        assert check.result() == (0, "fine")
+        assert queued.result() == (0, f"{LINES['ended']}\n")
+
+
+def test_defaults() -> None:
+    table = json.loads((TABLES / "defaults.json").read_text())
+    assert {name: DEFAULTS[name] for name in table} == table

@@ -38,7 +38,7 @@ from .generator import (
     validate,
 )
 from .history import History
-from .lines import ENDED, EXHAUSTED, STOPPED, failed
+from .lines import ENDED, EXHAUSTED, farewell
 from .options import DEFAULTS
 from .progress import Progress
 from .types import NEMESIS, Op, Test, Thread
@@ -49,6 +49,10 @@ log = logging.getLogger(__name__)
 
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
+
+# A command that came so long ago is looked for before an operation begins for it. The library
+# drops those that it knows to be dead, but does not look again when they are taken.
+_FRESH_NS = 1_000_000
 
 # Seconds between two questions to a generator that is pending although every thread is free: the
 # longer it has been, the longer.
@@ -78,10 +82,10 @@ class Driven:
             self.check.complete(out, status)
 
     def await_check(self) -> None:
-        """Waits until a check was answered."""
+        """Waits until a check was answered, or the composer is closed."""
         while self.composer.phase is not Phase.CHECKED:
             if self.composer.next() is Signal.CLOSED:
-                raise ClosedError("The composer was closed before the check came.")
+                return
 
     def fail(self, error: BaseException) -> None:
         """Tells every command, waiting or to come, that the harness failed or was interrupted.
@@ -92,11 +96,6 @@ class Driven:
             self.composer.answer_all(Kind.OP, farewell(error))
             if isinstance(error, Exception):
                 self.answer_check(farewell(error), 1)
-
-
-def farewell(error: BaseException) -> str:
-    """The line for commands of a harness that ends with `error`."""
-    return failed(error) if isinstance(error, Exception) else STOPPED
 
 
 def interpret(test: Test, driven: Driven | None = None) -> History:
@@ -134,7 +133,7 @@ class _Interpreter:
         self.workers: dict[Thread, Worker] = {t: self.hire(t) for t in self.ctx.all_threads()}
         # What each busy thread works on, and the command that waits for it, if there is one.
         self.running: dict[Thread, tuple[Op, FifoOp | None]] = {}
-        # The command whose operation begins next, and whether it came just now.
+        # The command whose operation begins next, and whether it has just come.
         self.command: FifoOp | None = None
         self.command_is_fresh = False
         # Whether the library gives out operations; checks it always does.
@@ -455,7 +454,7 @@ class _Interpreter:
             self.begin_final()
         else:
             self.command = fifo
-            self.command_is_fresh = True
+            self.command_is_fresh = time.monotonic_ns() - fifo.arrived_ns < _FRESH_NS
 
     def has_command(self) -> bool:
         """Whether a command waits for an operation to begin. One that died or was answered while it

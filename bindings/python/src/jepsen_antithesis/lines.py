@@ -16,6 +16,10 @@ EXHAUSTED: Final = "exhausted: the generator has no more operations\n"
 STOPPED: Final = "ended: the harness was told to stop\n"
 
 
-def failed(error: BaseException) -> str:
-    """The line for every command of a harness that failed with `error`."""
+def farewell(error: BaseException) -> str:
+    """The line for every command of a harness that ends with `error`: it failed, or, where that is no
+    Exception, was told to stop.
+    """
+    if not isinstance(error, Exception):
+        return STOPPED
     return f"failed: the harness failed: {text(error) or repr(error)}\n"
