@@ -3,7 +3,9 @@
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
-# make soak       the long form of the soak tests
+# make dist       wheels, jar, tarballs and Debian packages in dist/
+# make test-dist  each of them, installed and used
+# make soak       the long form of the soak tests; STORM=600 seconds for each storm
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
 
@@ -11,6 +13,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 MVN ?= mvn
 PREFIX ?= /usr/local
+STORM ?= 600
 LIBDIR ?= $(PREFIX)/lib
 
 # Everything is built where this file looks for it, whatever the environment says.
@@ -25,8 +28,8 @@ COMMAND := $(RELEASE)/jepsen-composer
 MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
-.PHONY: all lib command demo test test-rust test-model test-static-command test-install test-python \
-	test-jvm test-jepsen install bench soak header clean
+.PHONY: all lib command demo test test-rust test-model test-msrv test-static-command test-install \
+	test-python test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
 
@@ -48,7 +51,7 @@ command:
 demo: all
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-static-command test-install test-python test-jvm
+test: test-rust test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all
@@ -58,6 +61,10 @@ test-rust: all
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
+
+# The stated Rust version builds what users build: library, command and Rust example.
+test-msrv:
+	@CARGO_TARGET_DIR=$(CURDIR)/target/msrv tests/msrv.sh
 
 test-static-command: all
 	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
@@ -70,7 +77,7 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 	$(VENV)/pip install --quiet -r $<
 	touch $@
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging
 
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
@@ -85,29 +92,48 @@ test-jepsen: all
 	$(MVN) -f bindings/jvm/pom.xml test -Djepsen.classpath="$(JEPSEN_CP)"
 
 install: all
+	@$(MAKE) --no-print-directory install-files
+
+# The files themselves: packaging/ sets these to what it built for another system.
+INSTALLED_SHARED ?= $(LIB)
+INSTALLED_STATIC ?= $(RELEASE)/libjepsen_antithesis.a
+INSTALLED_COMMAND ?= $(COMMAND)
+PKG_CONFIG_PREFIX ?= $(PREFIX)
+PKG_CONFIG_LIBDIR ?= $(LIBDIR)
+SHARED_NAME := libjepsen_antithesis.so.$(ABI).$(VERSION)
+SUBSTITUTE = sed -e 's|@PREFIX@|$(PKG_CONFIG_PREFIX)|; s|@LIBDIR@|$(PKG_CONFIG_LIBDIR)|; s|@VERSION@|$(VERSION)|' \
+	-e 's|@SHARED@|$(SHARED_NAME)|; s|@ABI@|$(ABI)|'
+
+install-files:
 	install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/include" \
-		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
-	install -m 755 $(LIB) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI).$(VERSION)"
-	ln -sf libjepsen_antithesis.so.$(ABI).$(VERSION) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
+		"$(DESTDIR)$(LIBDIR)/pkgconfig" "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis" \
+		"$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
+	install -m 644 $(INSTALLED_SHARED) "$(DESTDIR)$(LIBDIR)/$(SHARED_NAME)"
+	ln -sf $(SHARED_NAME) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so.$(ABI)"
 	ln -sf libjepsen_antithesis.so.$(ABI) "$(DESTDIR)$(LIBDIR)/libjepsen_antithesis.so"
-	install -m 644 $(RELEASE)/libjepsen_antithesis.a "$(DESTDIR)$(LIBDIR)"
+	install -m 644 $(INSTALLED_STATIC) "$(DESTDIR)$(LIBDIR)"
 	install -m 644 include/jepsen_antithesis.h "$(DESTDIR)$(PREFIX)/include"
-	sed -e 's|@PREFIX@|$(PREFIX)|; s|@LIBDIR@|$(LIBDIR)|; s|@VERSION@|$(VERSION)|' \
-		jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
-	install -m 755 $(COMMAND) "$(DESTDIR)$(PREFIX)/bin"
+	$(SUBSTITUTE) jepsen-antithesis.pc.in > "$(DESTDIR)$(LIBDIR)/pkgconfig/jepsen-antithesis.pc"
+	for file in jepsen-antithesis-config jepsen-antithesis-config-version; do \
+		$(SUBSTITUTE) packaging/cmake/$$file.cmake.in \
+			> "$(DESTDIR)$(LIBDIR)/cmake/jepsen-antithesis/$$file.cmake" || exit; done
+	install -m 755 $(INSTALLED_COMMAND) "$(DESTDIR)$(PREFIX)/bin"
 	install -m 755 composer/command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/op"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
+
+include packaging/dist.mk
 
 bench: all
 	benches/run
 
 soak: all
 	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture
+	JEP_STORM_SECONDS=$(STORM) $(CARGO) test --locked --release --package jepsen-antithesis --test c_abi storm:: -- --nocapture --test-threads 1
 
 header:
 	UPDATE_HEADER=1 $(CARGO) test --quiet --package jepsen-antithesis --test header is_up_to_date
 
 clean:
 	$(CARGO) clean
-	rm -rf .venv
+	rm -rf .venv .venv-dist dist

@@ -932,8 +932,6 @@ impl Broker {
             }
             Tried::NoRoom => self.wait_for_room(id, Held::ToWatch),
             Tried::NoReader if entry.fifo.reader == Reader::Seen => self.gone(id),
-            // Nothing is to be told a command that has not come: when it is, it is tried again.
-            Tried::NoReader if !is_sending => {}
             Tried::NoReader | Tried::NotNow => {
                 self.retry.try_again(id, Instant::now());
                 self.begin_farewell(id);

@@ -119,6 +119,7 @@ impl Composer {
     /// [`ErrorKind::Io`]: a system call failed.
     pub fn open(dir: Option<&Path>, options: Options) -> Result<Composer, Error> {
         sys::close_on_fork();
+        sys::look_for_the_standard_ones();
         let path = dir.map_or_else(protocol::default_dir, Path::to_path_buf);
         let dir = Arc::new(ControlDir::open(&path, options.shared)?);
         let generation = sys::generation();

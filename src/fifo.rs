@@ -98,9 +98,20 @@ impl Fifo {
                 _ => Opened::Lost,
             },
             Err(Errno::ENXIO) => Opened::NoReader,
-            Err(errno) if is_passing(errno) => Opened::NotNow,
+            Err(errno) if self.may_open_later(dir, errno) => Opened::NotNow,
             // Gone, or another thing's, or another user's.
             Err(_) => Opened::Lost,
+        }
+    }
+
+    /// Whether a FIFO that could not be opened may be opened later.
+    fn may_open_later(&self, dir: &ControlDir, errno: Errno) -> bool {
+        match errno {
+            // The FIFO's own permissions stay as they are. The directory's may come back.
+            Errno::EACCES | Errno::EPERM => {
+                !matches!(dir.stat(&self.name), Ok(_) | Err(Errno::ENOENT))
+            }
+            _ => is_passing(errno),
         }
     }
 
@@ -170,6 +181,14 @@ pub(crate) fn say(writer: &Fd, last_word: LastWord) -> bool {
 fn is_passing(errno: Errno) -> bool {
     matches!(
         errno,
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EINTR
+        Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOMEM
+            | Errno::EINTR
+            | Errno::EAGAIN
+            | Errno::EIO
+            | Errno::ESTALE
+            | Errno::ETIMEDOUT
+            | Errno::ENOTCONN
     )
 }

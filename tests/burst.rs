@@ -21,7 +21,7 @@ fn overflow() -> usize {
 
 #[test]
 fn a_burst_of_fifos_loses_none() {
-    let control = Control::new();
+    let control = Control::in_memory();
     let composer = control.open_with(r#"{"close_linger_ms": 0}"#);
     let dir = control.path();
     let mut names: HashSet<String> = (0..BURST).map(|i| format!("op-{i}")).collect();
@@ -47,7 +47,7 @@ fn a_burst_of_fifos_loses_none() {
 fn an_overflow_loses_none_and_the_check_comes_last() {
     let count = overflow();
     for check_in_the_middle in [true, false] {
-        let control = Control::new();
+        let control = Control::in_memory();
         let mut harness = Command::new(std::env::current_exe().unwrap())
             .args(["--ignored", "--exact", "--nocapture"])
             .arg("a_harness_that_is_stopped")

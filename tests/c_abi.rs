@@ -1,6 +1,6 @@
 //! The library as a C program meets it: the programs in tests/c, each on its own, compiled by the
 //! C compiler against the header and the shared library, then run as they are, with
-//! AddressSanitizer, and under valgrind.
+//! AddressSanitizer, under valgrind, and in qemu's user emulation.
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -25,6 +25,7 @@ enum Under {
     Nothing,
     Asan,
     Valgrind,
+    Qemu,
 }
 
 impl Under {
@@ -33,7 +34,7 @@ impl Under {
         let ordinary = match self {
             Under::Nothing => 100,
             Under::Asan => 30,
-            Under::Valgrind => 5,
+            Under::Valgrind | Under::Qemu => 5,
         };
         ordinary
             * if std::env::var_os(LONG).is_some() {
@@ -89,23 +90,37 @@ fn compile(program: &str, libraries: &Path, to: &Path, under: Under) -> PathBuf 
     binary
 }
 
-fn valgrind_is_installed() -> bool {
-    let installed = Command::new("valgrind")
+/// The emulator of a machine like this one.
+fn qemu() -> String {
+    format!("qemu-{}", std::env::consts::ARCH)
+}
+
+fn is_installed(program: &str, said: &Once) -> bool {
+    let installed = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
     if !installed {
-        static SAID: Once = Once::new();
         // Past the harness, which keeps what a passing test prints.
-        SAID.call_once(|| {
+        said.call_once(|| {
             let _ = writeln!(
                 std::io::stderr(),
-                "skipped: valgrind is not installed; the C programs ran without it"
+                "skipped: {program} is not installed; the C programs ran without it"
             );
         });
     }
     installed
+}
+
+fn valgrind_is_installed() -> bool {
+    static SAID: Once = Once::new();
+    is_installed("valgrind", &SAID)
+}
+
+fn qemu_is_installed() -> bool {
+    static SAID: Once = Once::new();
+    is_installed(&qemu(), &SAID)
 }
 
 /// Compiles and runs one program of tests/c. Returns how it ended and what it printed.
@@ -120,8 +135,17 @@ fn run(program: &str, args: &[&str], under: Under) -> (ExitStatus, String) {
             command
                 .args(["--quiet", "--error-exitcode=99", "--leak-check=full"])
                 // Else a thread that spins or is signalled all the time starves the others.
-                .args(["--fair-sched=try", "--num-callers=30"])
-                .arg(&binary);
+                .args(["--fair-sched=try", "--num-callers=30"]);
+            if program == "storm" {
+                // Its children end in the middle of everything.
+                command.arg("--child-silent-after-fork=yes");
+            }
+            command.arg(&binary);
+            command
+        }
+        Under::Qemu => {
+            let mut command = Command::new(qemu());
+            command.arg(&binary);
             command
         }
         Under::Nothing | Under::Asan => Command::new(&binary),
@@ -144,8 +168,9 @@ fn run(program: &str, args: &[&str], under: Under) -> (ExitStatus, String) {
         .unwrap();
     let group = Pid::from_raw(child.id().try_into().unwrap());
     let (ended, end) = mpsc::channel::<()>();
+    let patience = PATIENCE + Duration::from_secs(storm_seconds());
     let watchdog = std::thread::spawn(move || {
-        let hangs = end.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout);
+        let hangs = end.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout);
         if hangs {
             let _ = killpg(group, Signal::SIGKILL);
         }
@@ -160,7 +185,9 @@ fn run(program: &str, args: &[&str], under: Under) -> (ExitStatus, String) {
 }
 
 fn passes(program: &str, args: &[&str], under: Under) {
-    if under == Under::Valgrind && !valgrind_is_installed() {
+    if under == Under::Valgrind && !valgrind_is_installed()
+        || under == Under::Qemu && !qemu_is_installed()
+    {
         return;
     }
     let (status, printed) = run(program, args, under);
@@ -170,6 +197,61 @@ fn passes(program: &str, args: &[&str], under: Under) {
         status.success() && !complaint,
         "{program} {args:?}: {status}: {printed}"
     );
+    print!("{printed}");
+}
+
+/// For how many seconds the storm rages.
+const STORM_SECONDS: &str = "JEP_STORM_SECONDS";
+
+fn storm_seconds() -> u64 {
+    std::env::var(STORM_SECONDS).map_or(3, |seconds| {
+        seconds.parse().expect("JEP_STORM_SECONDS is a number")
+    })
+}
+
+/// A storm, once in each weather.
+mod storm {
+    use super::{Under, passes, storm_seconds};
+
+    fn rages(options: &[&str], under: Under) {
+        let seconds = storm_seconds().to_string();
+        passes("storm", &[&[&*seconds], options].concat(), under);
+    }
+
+    #[test]
+    fn alone() {
+        rages(&[], Under::Nothing);
+    }
+
+    #[test]
+    fn with_few_descriptors() {
+        rages(&["few"], Under::Nothing);
+    }
+
+    #[test]
+    fn where_a_filter_refuses_close_range() {
+        rages(&["EPERM"], Under::Nothing);
+    }
+
+    #[test]
+    fn where_the_kernel_knows_no_close_range_with_few_descriptors() {
+        rages(&["ENOSYS", "few"], Under::Nothing);
+    }
+
+    #[test]
+    fn with_asan() {
+        rages(&[], Under::Asan);
+    }
+
+    #[test]
+    fn with_valgrind() {
+        rages(&[], Under::Valgrind);
+    }
+
+    #[test]
+    fn in_qemu() {
+        rages(&[], Under::Qemu);
+    }
 }
 
 macro_rules! programs {
@@ -191,6 +273,7 @@ mod alone {
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
         no_descriptors: "no_descriptors" [];
+        closed_stdio: "closed_stdio" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["100"];
@@ -231,6 +314,7 @@ mod with_valgrind {
         buffers: "buffers" [];
         killed_readers: "killed_readers" [];
         killed_readers_on_an_older_kernel: "killed_readers" ["older-kernel"];
+        closed_stdio: "closed_stdio" [];
         forked_child: "forked_child" [];
         fork_storm: "fork_storm" [];
         alarms: "alarms" ["20000"];

@@ -14,7 +14,7 @@ const READERS: usize = 2;
 
 #[test]
 fn five_thousand_fifos_need_no_more_than_256_descriptors() {
-    let control = Control::new();
+    let control = Control::in_memory();
     std::fs::create_dir(control.path()).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, 256, 256).unwrap();
     std::fs::set_permissions(

@@ -9,12 +9,13 @@
  * DATABASE must not exist yet. HISTORY gets a line per invocation and completion, in the format of
  * Jepsen's history.txt, as they happen. --bug makes transfers read and then write without a
  * transaction. Exits 0: valid, or told to stop (SIGTERM, SIGINT); 1: invalid; 2: no verdict; 64: wrong
- * usage.
+ * usage. When the harness itself fails, every command gets the reason, and the check exits with 1.
  *
  * One thread, main's, owns everything but the database connections: it waits for commands, for
  * workers and for signals in jep_fifo_next() and nowhere else. Whoever has news for it leaves them
  * under the lock and calls jep_wake(). */
 #define _DEFAULT_SOURCE /* getentropy */
+#include <errno.h>
 #include <jepsen_antithesis.h>
 #include <pthread.h>
 #include <signal.h>
@@ -49,8 +50,6 @@ struct worker {
     pthread_cond_t invoked;
 };
 
-struct held { uint64_t fifo; struct held *next; };
-
 struct harness {
     jep_composer *composer;
     FILE *history;
@@ -61,11 +60,10 @@ struct harness {
     pthread_t stopper;
     struct worker workers[WORKERS];
     int result;                     /* the verdict, UNKNOWN until then */
-    struct held *first, **last;     /* commands that came while every worker was busy */
-    bool check_taken;
-    uint64_t check;
+    uint64_t check;                 /* in the final phase */
     int reads, wrong_reads, ok_final_reads, abandoned;
     char first_wrong[256];
+    char failure[256];              /* why the harness failed, if it has */
 };
 
 #define die(...) (fprintf(stderr, "bank: " __VA_ARGS__), fputc('\n', stderr), exit(UNKNOWN))
@@ -153,8 +151,19 @@ static void *stopper(void *argument) {
 
 /* ---- The history -------------------------------------------------------------------------- */
 
+/* The harness failed, which is for the check to report. From now on the library gives the reason to every
+ * command that main has not taken; a check that it has taken gets it from judge(). */
+static void fail(struct harness *h, const char *why) {
+    if (h->failure[0]) return;
+    snprintf(h->failure, sizeof h->failure, "failed: %s\n", why);
+    fprintf(stderr, "bank: %s", h->failure);
+    const uint8_t *text = (const uint8_t *)h->failure;
+    jep_answer_all(h->composer, JEP_KIND_OP, 0, text, strlen(h->failure));
+    jep_answer_all(h->composer, JEP_KIND_CHECK, 1, text, strlen(h->failure));
+}
+
 /* Journals the operation as it stands; the line is also what its command prints. */
-static void journal(struct harness *h, const struct worker *w, char *line, size_t size) {
+static bool journal(struct harness *h, const struct worker *w, char *line, size_t size) {
     static const char *const types[] = {":invoke", ":ok", ":fail", ":info"};
     const struct operation *op = &w->op;
     const int *b = op->balances;
@@ -165,7 +174,10 @@ static void journal(struct harness *h, const struct worker *w, char *line, size_
         snprintf(value, sizeof value, "[%d %d %d %d %d]", b[0], b[1], b[2], b[3], b[4]);
     snprintf(line, size, "%d\t%s\t%s\t%s%s%s\n", w->process, types[op->type],
              op->f == TRANSFER ? ":transfer" : ":read", value, op->error[0] ? "\t" : "", op->error);
-    if (fputs(line, h->history) == EOF || fflush(h->history) == EOF) die("cannot write the history");
+    if (fputs(line, h->history) != EOF && fflush(h->history) != EOF) return true;
+    snprintf(line, size, "cannot write the history: %s", strerror(errno));
+    fail(h, line);
+    return false;
 }
 
 /* ---- The harness: main's thread ----------------------------------------------------------- */
@@ -173,7 +185,7 @@ static void journal(struct harness *h, const struct worker *w, char *line, size_
 /* Answers a command. It never blocks; a script that comes late is served in the background. */
 static void answer(struct harness *h, uint64_t fifo, int32_t status, const char *text) {
     int32_t result = jep_complete(h->composer, fifo, status, (const uint8_t *)text, strlen(text));
-    if (result == JEP_ABANDONED) h->abandoned++; /* its command was killed; the operation counts */
+    if (result == JEP_ABANDONED) h->abandoned++; /* its command was killed, or answered after 10 s */
     else if (result < 0) die("answering a command: %s", jep_strerror(result));
     /* PENDING: the library goes on. CLOSED: the command was released, jep_fifo_next() says so too. */
 }
@@ -183,7 +195,10 @@ static void invoke(struct harness *h, struct worker *w, bool only_read) {
     int from = below(ACCOUNTS), to = (from + 1 + below(ACCOUNTS - 1)) % ACCOUNTS;
     w->op = (struct operation){.from = from, .to = to, .amount = 1 + below(5)};
     w->op.f = only_read || below(4) == 0 ? READ : TRANSFER;
-    journal(h, w, line, sizeof line);
+    if (!journal(h, w, line, sizeof line)) { /* what the history does not know must not take place */
+        if (w->has_fifo) answer(h, w->fifo, 0, h->failure);
+        return;
+    }
     pthread_mutex_lock(&h->lock);
     w->state = BUSY;
     pthread_cond_signal(&w->invoked);
@@ -229,52 +244,34 @@ static _Noreturn void stopped(struct harness *h) {
     pthread_mutex_unlock(&h->lock);
     for (struct worker *w; (w = in_state(h, DONE));) completed(h, w);
     for (int i = 0; i < WORKERS; i++) sqlite3_close(h->workers[i].db);
-    if (fclose(h->history) != 0) die("cannot write the history");
+    if (fclose(h->history) != 0) fputs("bank: the history is incomplete\n", stderr);
     printf("stopped\n");
     fflush(stdout);
     _exit(EXIT_SUCCESS); /* the workers still wait on what exit(3) would take down */
 }
 
-/* Sleeps until something happens, and takes note of it. */
+/* Sleeps until something happens, and acts on it. */
 static void wait_for_news(struct harness *h) {
     jep_fifo_op op;
-    struct worker *w;
+    char why[512];
+    struct worker *w = in_state(h, IDLE);
+    /* While every worker is busy, operations wait in the library, and a check comes past them. */
+    jep_want(h->composer, w ? JEP_WANT_OP | JEP_WANT_CHECK : JEP_WANT_CHECK);
     int32_t got = jep_fifo_next(h->composer, -1, &op);
     if (got == JEP_WOKEN) {
         while ((w = in_state(h, DONE))) completed(h, w); /* one wake may stand for several */
     } else if (got == JEP_OK && op.kind == JEP_KIND_CHECK) {
-        h->check_taken = true;
         h->check = op.id;
-    } else if (got == JEP_OK) { /* taken even when no worker is free: a check may stand behind it */
-        struct held *held = calloc(1, sizeof *held);
-        if (!held) die("out of memory");
-        held->fifo = op.id;
-        *h->last = held;
-        h->last = &held->next;
+    } else if (got == JEP_OK) {
+        w->fifo = op.id;
+        w->has_fifo = true;
+        invoke(h, w, false);
     } else if (got == JEP_CLOSED) {
         stopped(h);
     } else { /* the directory was taken away, for instance */
+        jep_failure(h->composer, why, sizeof why);
         jep_close(h->composer);
-        die("waiting for commands: %s", jep_strerror(got));
-    }
-}
-
-static uint64_t next_held(struct harness *h) {
-    struct held *held = h->first;
-    uint64_t fifo = held->fifo;
-    h->first = held->next;
-    if (!h->first) h->last = &h->first;
-    free(held);
-    return fifo;
-}
-
-static void release_held_to_workers(struct harness *h) {
-    struct worker *w;
-    while (h->first && (w = in_state(h, IDLE))) {
-        w->fifo = next_held(h);
-        w->has_fifo = true;
-        if (jep_abandoned(h->composer, w->fifo) == 1) answer(h, w->fifo, 0, ""); /* killed while held */
-        else invoke(h, w, false);
+        die("%s", why);
     }
 }
 
@@ -284,14 +281,14 @@ static void finish_what_is_in_flight(struct harness *h) {
 }
 
 static void judge(struct harness *h, char *text, size_t size) {
-    h->result = h->wrong_reads ? INVALID : h->ok_final_reads ? VALID : UNKNOWN;
+    h->result = h->wrong_reads ? INVALID : h->ok_final_reads && !h->failure[0] ? VALID : UNKNOWN;
     if (h->result == INVALID)
         snprintf(text, size, "invalid: %d of %d reads saw a total other than %d, the first:\n%s",
                  h->wrong_reads, h->reads, TOTAL, h->first_wrong);
     else if (h->result == VALID)
         snprintf(text, size, "valid: all %d reads saw a total of %d\n", h->reads, TOTAL);
     else
-        snprintf(text, size, "unknown: no final read succeeded\n");
+        snprintf(text, size, "%s", h->failure[0] ? h->failure : "unknown: no final read succeeded\n");
 }
 
 static void open_database(struct harness *h, const char *path) {
@@ -310,7 +307,8 @@ static void open_database(struct harness *h, const char *path) {
 }
 
 int main(int argc, char **argv) {
-    static struct harness h = {.lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER, .result = UNKNOWN, .last = &h.first};
+    static struct harness h = {
+        .lock = PTHREAD_MUTEX_INITIALIZER, .done = PTHREAD_COND_INITIALIZER, .result = UNKNOWN};
     const char *dir = NULL; /* $JEPSEN_FIFO_DIR, else /run/jepsen */
     bool exit_after_check = false;
     char text[512];
@@ -347,23 +345,23 @@ int main(int argc, char **argv) {
     printf("waiting for commands in %s\n", text);
     fflush(stdout);
 
-    while (!h.check_taken) { /* the main phase: an operation per command */
-        release_held_to_workers(&h);
-        wait_for_news(&h);
-    }
-    while (h.first) answer(&h, next_held(&h), 0, "the main phase has ended\n");
+    /* The main phase: an operation per command, until main takes the check or the harness fails and
+     * the library answers it. */
+    while (jep_phase(h.composer) == JEP_PHASE_MAIN) wait_for_news(&h);
     finish_what_is_in_flight(&h);
 
-    for (int n = 0; n < WORKERS; n++) { /* the final phase: no commands, every worker reads once */
-        h.workers[n].has_fifo = false;
-        invoke(&h, &h.workers[n], true);
+    if (jep_phase(h.composer) == JEP_PHASE_FINAL) { /* no commands, every worker reads once */
+        for (int n = 0; n < WORKERS; n++) {
+            h.workers[n].has_fifo = false;
+            invoke(&h, &h.workers[n], true);
+        }
+        finish_what_is_in_flight(&h);
+        judge(&h, text, sizeof text);
+        /* A verdict of UNKNOWN is no alarm: status 0, and a line that says so. */
+        answer(&h, h.check, h.result == INVALID || h.failure[0] ? 1 : 0, text);
+        printf("%s%d commands did not wait for their operation's end\n", text, h.abandoned);
+        fflush(stdout);
     }
-    finish_what_is_in_flight(&h);
-
-    judge(&h, text, sizeof text);
-    answer(&h, h.check, h.result == INVALID ? 1 : 0, text); /* UNKNOWN is no alarm: 0, and a line */
-    printf("%s%d commands were killed while their operation ran\n", text, h.abandoned);
-    fflush(stdout);
     /* In Antithesis the harness stays until its container ends; the library answers later commands. */
     while (!exit_after_check) wait_for_news(&h);
     jep_close(h.composer); /* not freed: the threads still know it, and the process ends here */

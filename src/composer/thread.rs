@@ -134,7 +134,7 @@ impl<T> Slot<T> {
 fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Handover) {
     let mut kept = shared.dir.fds();
     kept.extend(shared.turns.kernel.fds());
-    let own_lock = sys::take_own_table(&kept, lock.fd());
+    let own_lock = sys::take_own_table(shared.dir.fd(), &kept, lock.fd());
     drop(lock);
     // All that is held from here on goes with this thread, if need be by a panic.
     let mut ends = HeldEnds::new(

@@ -77,7 +77,7 @@ impl Late {
         // the name. It opens nothing that a command could notice.
         let file = match open(OFlag::O_PATH) {
             Ok(file) => file,
-            Err(errno) if is_passing(errno) => return Err(errno),
+            Err(errno) if fifo.may_open_later(dir, errno) => return Err(errno),
             Err(_) => return Ok(Outcome::Lost),
         };
         let stat = sys::stat_of(file.as_fd())?;

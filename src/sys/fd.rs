@@ -5,9 +5,12 @@
 //! lies in a table of the library's thread ([`take_own_table`]): no process that the host starts has
 //! a copy of it, and neither the host's limit nor its closing of descriptors touches it.
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// The library's descriptors in the host's table, as a bitmap.
@@ -82,7 +85,9 @@ impl<T> Fd<T> {
     ) -> Result<Fd<T>, E> {
         let in_host_table = !has_own_table();
         let mut host_fds = in_host_table.then(HostFds::lock);
+        let fillers = fill_the_standard_ones()?;
         let fd = above_the_standard_ones(open()?)?;
+        drop(fillers);
         let raw = fd.as_raw_fd();
         if let Some(host_fds) = &mut host_fds {
             host_fds.insert(raw);
@@ -95,10 +100,44 @@ impl<T> Fd<T> {
     }
 }
 
+/// The host has been seen to run with stdin, stdout or stderr closed.
+static LACKS_STANDARD_ONES: AtomicBool = AtomicBool::new(false);
+
+/// Looks which of the standard descriptors the host has, before the first descriptor is opened. When it
+/// closes one later, the first open after that finds out.
+pub(crate) fn look_for_the_standard_ones() {
+    let lacks = |fd| {
+        // SAFETY: F_GETFD has no memory arguments, and any number may be asked for.
+        unsafe { libc::fcntl(fd, libc::F_GETFD) == -1 }
+    };
+    if (0..=libc::STDERR_FILENO).any(lacks) {
+        LACKS_STANDARD_ONES.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Takes the free numbers below 3 for as long as something is opened. To move a descriptor away from
+/// there afterwards is not enough: what the host prints in between arrives in it. To the host these look
+/// closed, since O_PATH descriptors can be neither written nor read.
+fn fill_the_standard_ones() -> nix::Result<Vec<OwnedFd>> {
+    let mut fillers = Vec::new();
+    if !LACKS_STANDARD_ONES.load(Ordering::Relaxed) || has_own_table() {
+        return Ok(fillers);
+    }
+    loop {
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let filler = nix::fcntl::open(c"/", flags, Mode::empty())?;
+        if filler.as_raw_fd() > libc::STDERR_FILENO {
+            return Ok(fillers);
+        }
+        fillers.push(filler);
+    }
+}
+
 fn above_the_standard_ones(fd: OwnedFd) -> nix::Result<OwnedFd> {
     if fd.as_raw_fd() > libc::STDERR_FILENO {
         return Ok(fd);
     }
+    LACKS_STANDARD_ONES.store(true, Ordering::Relaxed);
     let first = libc::STDERR_FILENO + 1;
     let above = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(first))?;
     // SAFETY: fcntl has just made this descriptor, for nobody else.
@@ -144,15 +183,19 @@ pub(crate) fn has_own_table() -> bool {
     OWN_TABLE.get()
 }
 
-/// Gives this thread a table of descriptors of its own, with copies of `keep` and `own` under the same
-/// numbers and nothing else. Returns the copy of `own`, which is this thread's to close; those of
-/// `keep` are closed when the thread ends. `None` where the kernel (before Linux 5.9) or a filter
+/// Gives this thread a table of descriptors of its own, with copies of `directory`, `keep` and `own`
+/// under the same numbers, and of `directory` in the place of stdin, stdout and stderr. Returns the copy of `own`, which is this thread's to close; the
+/// others are closed when the thread ends. `None` where the kernel (before Linux 5.9) or a filter
 /// refuses: the thread then goes on in the host's table.
 ///
 /// While the table is being made it has copies of other descriptors of the host for some
 /// microseconds, as a process that the host starts would.
-pub(crate) fn take_own_table(keep: &[BorrowedFd<'_>], own: BorrowedFd<'_>) -> Option<Fd> {
-    let all = keep.iter().chain(std::iter::once(&own));
+pub(crate) fn take_own_table(
+    directory: BorrowedFd<'_>,
+    keep: &[BorrowedFd<'_>],
+    own: BorrowedFd<'_>,
+) -> Option<Fd> {
+    let all = keep.iter().chain([&directory, &own]);
     let mut kept: Vec<u32> = all.map(|fd| fd.as_raw_fd() as u32).collect();
     kept.sort_unstable();
     let last = kept.last().copied().unwrap_or(0);
@@ -165,11 +208,12 @@ pub(crate) fn take_own_table(keep: &[BorrowedFd<'_>], own: BorrowedFd<'_>) -> Op
         }
         from = fd + 1;
     }
-    // So that what is opened here gets no number below 3 in the first place.
+    // So that what is opened here gets no number below 3 in the first place. Nothing can be written to a
+    // directory: what a panic prints must not go into a file.
     for number in 0..=libc::STDERR_FILENO {
         // SAFETY: dup3 has no memory arguments, and the number was closed above, in this thread's
         // table only.
-        unsafe { libc::dup3(own.as_raw_fd(), number, libc::O_CLOEXEC) };
+        unsafe { libc::dup3(directory.as_raw_fd(), number, libc::O_CLOEXEC) };
     }
     Some(Fd {
         raw: own.as_raw_fd(),

@@ -4,7 +4,7 @@
 mod fd;
 mod fork;
 
-pub(crate) use fd::{Fd, close_on_fork, has_own_table, take_own_table};
+pub(crate) use fd::{Fd, close_on_fork, has_own_table, look_for_the_standard_ones, take_own_table};
 pub(crate) use fork::{generation, is_generation};
 
 use nix::errno::Errno;

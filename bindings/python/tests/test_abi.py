@@ -74,6 +74,13 @@ def test_kinds_and_phases() -> None:
     }
 
 
+def test_wants() -> None:
+    assert {k: v for k, v in DEFINES.items() if k.startswith("WANT_")} == {
+        "WANT_OP": _abi.WANT_OP,
+        "WANT_CHECK": _abi.WANT_CHECK,
+    }
+
+
 def test_version() -> None:
     assert DEFINES["ABI_VERSION"] == _abi.ABI_VERSION
     assert _abi.library().abi_version() == _abi.ABI_VERSION

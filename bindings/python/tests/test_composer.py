@@ -25,6 +25,7 @@ from jepsen_antithesis import (
     FifoOp,
     ForeignError,
     InvalidError,
+    IoError,
     Kind,
     OptionsError,
     Phase,
@@ -32,6 +33,7 @@ from jepsen_antithesis import (
     UnknownOpError,
     fifo_dir,
 )
+from jepsen_antithesis.lines import ENDED
 
 
 @pytest.fixture
@@ -125,6 +127,129 @@ class TestOperations:
         op.complete()
         assert script.result()[0] == 0
         eventually(lambda: composer.stats()["outstanding"] == 0)
+
+
+class TestWanted:
+    def test_a_check_is_taken_past_operations_when_no_worker_is_free(
+        self, driver: Driver, composer: Composer
+    ) -> None:
+        composer.want(ops=False)
+        ops = [driver.op() for _ in range(3)]
+        eventually(lambda: composer.stats()["queued"] == 3)
+        assert not composer.wait(0.02)
+        assert composer.take() is Signal.TIMEOUT
+        script = driver.check()
+        check = take_op(composer)
+        assert check.kind is Kind.CHECK
+        assert results(ops) == [(0, ENDED)] * 3
+        check.complete("fine")
+        assert script.result() == (0, "fine")
+
+    def test_nothing_and_then_everything(self, driver: Driver, composer: Composer) -> None:
+        composer.want(ops=False, checks=False)
+        op = driver.script("op-a")
+        eventually(lambda: composer.stats()["queued"] == 1)
+        driver.check()
+        eventually(lambda: composer.stats()["queued"] == 2)
+        assert composer.next(0.02) is Signal.TIMEOUT
+        composer.want()
+        taken = take_op(composer)
+        assert taken.name == "op-a"
+        taken.complete("a")
+        assert op.result() == (0, "a")
+        assert take_op(composer).kind is Kind.CHECK
+
+    def test_who_waits_is_told_that_operations_are_wanted(
+        self, driver: Driver, composer: Composer
+    ) -> None:
+        composer.want(ops=False)
+        driver.op()
+        eventually(lambda: composer.stats()["queued"] == 1)
+        taken: list[FifoOp | Signal] = []
+        thread = threading.Thread(target=lambda: taken.append(composer.next(LONG)))
+        thread.start()
+        composer.want()
+        thread.join(LONG)
+        assert isinstance(taken[0], FifoOp)
+
+
+class TestStandingAnswers:
+    def test_of_operations(self, driver: Driver, composer: Composer) -> None:
+        taken_script = driver.op()
+        taken = take_op(composer)
+        queued = driver.op()
+        eventually(lambda: composer.stats()["queued"] == 1)
+        composer.answer_all(Kind.OP, "no more\n")
+        assert queued.result() == (0, "no more\n")
+        assert results([driver.op(), driver.op(PLAIN)]) == [(0, "no more\n")] * 2
+        assert taken.complete("still mine") in (Completion.COMPLETED, Completion.PENDING)
+        assert taken_script.result() == (0, "still mine")
+        assert composer.phase is Phase.MAIN
+        composer.withdraw(Kind.OP)
+        script = driver.op()
+        take_op(composer).complete("mine again")
+        assert script.result() == (0, "mine again")
+
+    def test_of_checks(self, driver: Driver, composer: Composer) -> None:
+        composer.answer_all(Kind.CHECK, b"known early\n", 3)
+        phases = [composer.phase]
+        assert composer.take() is Signal.TIMEOUT
+        script = driver.check()
+        assert composer.next(LONG) is Signal.WOKEN
+        phases.append(composer.phase)
+        assert phases == [Phase.MAIN, Phase.CHECKED]
+        assert script.result() == (3, "known early\n")
+        assert driver.op().result() == (0, ENDED)
+
+    def test_a_verdict_takes_its_place(self, driver: Driver, composer: Composer) -> None:
+        first = driver.check()
+        check = take_op(composer)
+        composer.answer_all(Kind.CHECK, "failed", 1)
+        assert driver.check().result() == (1, "failed")
+        check.complete("fine")
+        assert first.result() == (0, "fine")
+        assert driver.check().result() == (0, "fine")
+
+    @pytest.mark.parametrize("status", [-1, 256])
+    def test_a_status_out_of_range(self, composer: Composer, status: int) -> None:
+        with pytest.raises(InvalidError):
+            composer.answer_all(Kind.OP, "no more", status)
+
+
+class TestRelease:
+    """How long an operation's command waits."""
+
+    @pytest.fixture
+    def composer(self, driver: Driver) -> Iterator[Composer]:
+        with Composer(driver.dir, op_release_after=0.3) as composer:
+            yield composer
+
+    def test_of_one_that_was_taken(self, driver: Driver, composer: Composer) -> None:
+        script = driver.op()
+        op = take_op(composer)
+        running = "running: not complete after 0.3 s; the operation goes on\n"
+        assert script.result() == (0, running)
+        assert op.abandoned
+        assert op.complete("late") is Completion.BROKEN_PIPE
+
+    def test_of_one_that_was_not(self, driver: Driver, composer: Composer) -> None:
+        script = driver.op()
+        assert script.result() == (0, "waiting: no operation could begin within 0.3 s\n")
+        assert composer.take() is Signal.TIMEOUT
+
+    def test_a_short_time_is_not_never(self, driver: Driver) -> None:
+        with Composer(driver.dir, op_release_after=0.0001):
+            assert driver.op().result()[0] == 0
+
+    @pytest.mark.parametrize("never", [None, 0, math.inf, 1e300])
+    def test_never(self, driver: Driver, never: float | None) -> None:
+        with Composer(driver.dir, op_release_after=never) as composer:
+            script = driver.op()
+            op = take_op(composer)
+            time.sleep(0.05)
+            assert not op.abandoned
+            op.complete("done")
+            assert script.result() == (0, "done")
 
 
 class TestWaiting:
@@ -284,6 +409,19 @@ class TestOpening:
             assert script.result() == (0, "")
             assert (driver.dir / "invoke_7").read_text() == "in a file"
 
+    def test_results_that_cannot_be_written_are_explained(self, driver: Driver) -> None:
+        with Composer(driver.dir, results="file") as composer:
+            (driver.dir / "invoke_7").mkdir()
+            script = driver.script("op-7")
+            op = take_op(composer)
+            with pytest.raises(IoError, match="invoke_7") as raised:
+                op.complete("in a file")
+            assert composer.failure() == str(raised.value)
+            assert script.result()[0] != 99, "the command is answered"
+            with pytest.raises(UnknownOpError) as second:
+                op.complete("in a file")
+            assert "invoke_7" not in str(second.value), "that is another matter"
+
     def test_adopting(self, driver: Driver) -> None:
         driver.dir.mkdir(mode=0o700)
         script = driver.op()
@@ -331,9 +469,13 @@ class TestClosing:
         Composer(driver.dir).close()
 
     def test_the_directory_is_taken_away(self, driver: Driver, composer: Composer) -> None:
+        assert composer.failure() is None
         driver.dir.rename(driver.tmp / "elsewhere")
-        with pytest.raises(DirectoryError):
+        with pytest.raises(DirectoryError, match=f"{driver.dir} was taken away") as raised:
             composer.next(LONG)
+        assert composer.failure() == str(raised.value)
+        with pytest.raises(DirectoryError, match=str(driver.dir)):
+            composer.take()
 
     def test_closed_is_closed(self, composer: Composer) -> None:
         composer.close()

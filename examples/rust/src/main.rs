@@ -8,10 +8,9 @@
 //! workers and for signals in [`Composer::next`] and nowhere else: whoever has news for it leaves
 //! them in a channel and calls [`Composer::wake`].
 
-use jepsen_antithesis::{Completion, Composer, Kind, Next, Options};
-use rusqlite::{Connection, TransactionBehavior};
+use jepsen_antithesis::{Completion, Composer, Kind, Kinds, Next, Options, Phase};
+use rusqlite::{Connection, InterruptHandle, TransactionBehavior};
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::fs::File;
@@ -27,7 +26,8 @@ const USAGE: &str = "usage: bank [--bug] [--exit-after-check] [--dir DIR] DATABA
 
 DATABASE must not exist yet. HISTORY gets a line per invocation and completion, in the format of
 Jepsen's history.txt, as they happen. --bug makes transfers read and then write without a
-transaction. Exits 0: valid, 1: invalid, 2: no verdict, 64: wrong usage.";
+transaction. Exits 0: valid, or told to stop (SIGTERM, SIGINT); 1: invalid; 2: no verdict; 64: wrong
+usage. When the harness itself fails, every command gets the reason, and the check exits with 1.";
 
 const WORKERS: usize = 8;
 const ACCOUNTS: i64 = 5;
@@ -154,6 +154,7 @@ fn run(db: &mut Connection, invocation: &Invocation, bug: bool) -> Outcome {
 
 struct Worker {
     invocations: Sender<Invocation>,
+    interrupt: InterruptHandle,
     /// Jepsen's process: a new number after every [`Outcome::Info`].
     process: usize,
     current: Option<Current>,
@@ -178,8 +179,6 @@ struct Harness {
     history: File,
     workers: Vec<Worker>,
     outcomes: Receiver<(usize, Outcome)>,
-    /// Commands that came while every worker was busy.
-    held: VecDeque<u64>,
     check: Option<u64>,
     reads: usize,
     wrong_reads: usize,
@@ -189,17 +188,13 @@ struct Harness {
 }
 
 impl Harness {
-    /// The test, from the first command to the verdict; `None`: closed by a signal before that.
+    /// The test, from the first command to the verdict; `None`: told to stop before that.
     fn run(&mut self) -> Result<Option<Verdict>> {
         // The main phase: an operation per command.
         while self.check.is_none() {
-            self.release_held_to_workers()?;
             if !self.wait_for_news()? {
                 return Ok(None);
             }
-        }
-        for fifo in std::mem::take(&mut self.held) {
-            self.answer(fifo, 0, "the main phase has ended\n")?;
         }
         if !self.finish_what_is_in_flight()? {
             return Ok(None);
@@ -212,21 +207,30 @@ impl Harness {
             return Ok(None);
         }
         let (verdict, text) = self.judge();
-        if let Some(check) = self.check {
+        if let Some(check) = self.check.take() {
             // Unknown is no alarm: status 0, and a line that says so.
             self.answer(check, (verdict == Verdict::Invalid).into(), &text)?;
         }
-        let killed = self.abandoned;
-        println!("{text}{killed} commands were killed while their operation ran");
+        let abandoned = self.abandoned;
+        println!("{text}{abandoned} commands did not wait for their operation's end");
         Ok(Some(verdict))
     }
 
-    /// Sleeps until something happens, and takes note of it. `false`: the composer is closed.
+    /// Sleeps until something happens, and acts on it. `false`: the composer is closed.
     fn wait_for_news(&mut self) -> Result<bool> {
+        let idle = self.workers.iter().position(|w| w.current.is_none());
+        // While every worker is busy, operations wait in the library, and a check comes past them.
+        self.composer.want(match idle {
+            Some(_) => Kinds::ALL,
+            None => Kinds::CHECK,
+        })?;
         match self.composer.next(None)? {
             Next::Op(op) if op.kind == Kind::Check => self.check = Some(op.id),
-            // Taken even when no worker is free: a check may stand behind it.
-            Next::Op(op) => self.held.push_back(op.id),
+            Next::Op(op) => {
+                let worker =
+                    idle.ok_or("an operation was given out, and only checks were wanted")?;
+                self.invoke(worker, random_invocation()?, Some(op.id))?;
+            }
             // One wake may stand for several workers.
             Next::Woken => {
                 while let Ok((worker, outcome)) = self.outcomes.try_recv() {
@@ -239,25 +243,46 @@ impl Harness {
         Ok(true)
     }
 
-    fn release_held_to_workers(&mut self) -> Result<()> {
-        while let Some(worker) = self.workers.iter().position(|w| w.current.is_none()) {
-            let Some(fifo) = self.held.pop_front() else {
-                break;
-            };
-            if self.composer.abandoned(fifo)? {
-                self.answer(fifo, 0, "")?; // killed while held: nobody waits for this operation
-            } else {
-                self.invoke(worker, random_invocation()?, Some(fifo))?;
+    /// The harness failed, which is for the check to report: every command gets the reason, those
+    /// to come from the library.
+    fn fail(&mut self, why: &dyn Error) -> Result<()> {
+        let line = format!("failed: {why}\n");
+        eprint!("bank: {line}");
+        self.composer.answer_all(Kind::Op, 0, line.as_bytes())?;
+        self.composer.answer_all(Kind::Check, 1, line.as_bytes())?;
+        for worker in 0..WORKERS {
+            let current = self.workers[worker].current.take();
+            if let Some(fifo) = current.and_then(|current| current.fifo) {
+                self.answer(fifo, 0, &line)?;
             }
+        }
+        if let Some(check) = self.check.take() {
+            self.answer(check, 1, &line)?;
+        }
+        Ok(())
+    }
+
+    /// Ends what runs, and notes how it ended.
+    fn stop(&mut self) -> Result<()> {
+        while self.workers.iter().any(|worker| worker.current.is_some()) {
+            for worker in &self.workers {
+                worker.interrupt.interrupt();
+            }
+            let (worker, outcome) = self.outcomes.recv()?;
+            self.completed(worker, outcome)?;
         }
         Ok(())
     }
 
     fn invoke(&mut self, worker: usize, invocation: Invocation, fifo: Option<u64>) -> Result<()> {
         let worker = &mut self.workers[worker];
-        writeln!(self.history, "{}\t:invoke\t{invocation}", worker.process)?;
-        worker.invocations.send(invocation.clone())?;
-        worker.current = Some(Current { invocation, fifo });
+        worker.current = Some(Current {
+            invocation: invocation.clone(),
+            fifo,
+        });
+        let line = format!("{}\t:invoke\t{invocation}\n", worker.process);
+        journal(&mut self.history, &line)?;
+        worker.invocations.send(invocation)?;
         Ok(())
     }
 
@@ -284,7 +309,7 @@ impl Harness {
                 format!("{process}\t:info\t{invocation}\t{error}\n")
             }
         };
-        self.history.write_all(line.as_bytes())?;
+        let journaled = journal(&mut self.history, &line);
         if let Outcome::Balances(balances) = outcome {
             self.reads += 1;
             self.final_reads += usize::from(fifo.is_none());
@@ -295,13 +320,16 @@ impl Harness {
                 }
             }
         }
-        fifo.map_or(Ok(()), |fifo| self.answer(fifo, 0, &line))
+        if let Some(fifo) = fifo {
+            self.answer(fifo, 0, &line)?;
+        }
+        journaled
     }
 
     /// Answers a command. It never blocks; a script that comes late is served in the background.
     fn answer(&mut self, fifo: u64, status: u8, text: &str) -> Result<()> {
         match self.composer.complete(fifo, status, text.as_bytes())? {
-            // Its command was killed; the operation counts.
+            // Its command was killed, or answered by the library after 10 s.
             Completion::Abandoned => self.abandoned += 1,
             // Closed: the command was released; next() will say so too.
             Completion::Done | Completion::Pending | Completion::Closed => {}
@@ -331,6 +359,11 @@ impl Harness {
             (Verdict::Unknown, text)
         }
     }
+}
+
+fn journal(history: &mut File, line: &str) -> Result<()> {
+    let written = history.write_all(line.as_bytes());
+    Ok(written.map_err(|error| format!("cannot write the history: {error}"))?)
 }
 
 /// From the kernel, which Antithesis controls, rather than from a seed of our own.
@@ -383,7 +416,9 @@ fn arguments() -> std::result::Result<Arguments, lexopt::Error> {
     })
 }
 
-fn test(arguments: Arguments) -> Result<Verdict> {
+/// `None`: told to stop.
+fn test(arguments: Arguments) -> Result<Option<Verdict>> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     let history = File::create(&arguments.history)?;
     set_up(&arguments.database)?;
     let composer = Arc::new(Composer::open(
@@ -391,8 +426,7 @@ fn test(arguments: Arguments) -> Result<Verdict> {
         Options::default(),
     )?);
 
-    // On SIGTERM the composer is closed: that ends main's wait and releases commands still waiting.
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    // Closing the composer ends main's wait, and releases the commands that still wait.
     let stopper = composer.clone();
     thread::spawn(move || signals.forever().next().map(|_| stopper.close()));
 
@@ -402,6 +436,7 @@ fn test(arguments: Arguments) -> Result<Verdict> {
         let (invocations, todo) = mpsc::channel();
         let (report, composer, bug) = (report.clone(), composer.clone(), arguments.bug);
         let mut db = connect(&arguments.database)?;
+        let interrupt = db.get_interrupt_handle();
         thread::spawn(move || {
             for invocation in todo {
                 let outcome = run(&mut db, &invocation, bug);
@@ -412,6 +447,7 @@ fn test(arguments: Arguments) -> Result<Verdict> {
         });
         workers.push(Worker {
             invocations,
+            interrupt,
             process: number,
             current: None,
         });
@@ -423,7 +459,6 @@ fn test(arguments: Arguments) -> Result<Verdict> {
         history,
         workers,
         outcomes,
-        held: VecDeque::new(),
         check: None,
         reads: 0,
         wrong_reads: 0,
@@ -431,13 +466,27 @@ fn test(arguments: Arguments) -> Result<Verdict> {
         final_reads: 0,
         abandoned: 0,
     };
-    let verdict = harness.run();
+    let verdict = match harness.run() {
+        Ok(verdict) => verdict,
+        Err(why) => {
+            harness.fail(why.as_ref())?;
+            Some(Verdict::Unknown)
+        }
+    };
     // In Antithesis the harness stays until its container ends; the library answers later commands.
-    if matches!(verdict, Ok(Some(_))) && !arguments.exit_after_check {
-        while harness.wait_for_news()? {}
+    let mut is_open = verdict.is_some();
+    while is_open && !(arguments.exit_after_check && composer.phase() == Phase::Checked) {
+        is_open = !matches!(composer.next(None)?, Next::Closed);
     }
     composer.close()?;
-    Ok(verdict?.unwrap_or(Verdict::Unknown))
+    if is_open {
+        return Ok(verdict);
+    }
+    if let Err(why) = harness.stop() {
+        eprintln!("bank: {why}");
+    }
+    println!("stopped");
+    Ok(None)
 }
 
 fn main() -> ExitCode {
@@ -449,7 +498,8 @@ fn main() -> ExitCode {
         }
     };
     match test(arguments) {
-        Ok(verdict) => ExitCode::from(verdict as u8),
+        // To be told to stop is no finding.
+        Ok(verdict) => ExitCode::from(verdict.unwrap_or(Verdict::Valid) as u8),
         Err(error) => {
             eprintln!("bank: {error}");
             ExitCode::from(Verdict::Unknown as u8)

@@ -22,6 +22,9 @@ PENDING: Final = 3
 ABANDONED: Final = 4
 CLOSED: Final = 5
 
+WANT_OP: Final = 1
+WANT_CHECK: Final = 2
+
 NAME_SIZE: Final = 256
 
 
@@ -55,6 +58,9 @@ PROTOTYPES: Final[dict[str, tuple[Any, tuple[Any, ...]]]] = {
     "jep_open": (_i32, (_text, _text, ctypes.POINTER(_composer), _text, _u64)),
     "jep_fifo_next": (_i32, (_composer, _i64, ctypes.POINTER(FifoOpStruct))),
     "jep_complete": (_i32, (_composer, _u64, _i32, _text, _u64)),
+    "jep_want": (_i32, (_composer, _i32)),
+    "jep_answer_all": (_i32, (_composer, _i32, _i32, _text, _u64)),
+    "jep_failure": (_i64, (_composer, _text, _u64)),
     "jep_phase": (_i32, (_composer,)),
     "jep_wake": (_i32, (_composer,)),
     "jep_fd": (_i32, (_composer,)),
@@ -87,6 +93,9 @@ class Library:
     open: Callable[..., int]
     fifo_next: Callable[..., int]
     complete: Callable[..., int]
+    want: Callable[..., int]
+    answer_all: Callable[..., int]
+    failure: Callable[..., int]
     phase: Callable[..., int]
     wake: Callable[..., int]
     fd: Callable[..., int]

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from . import core, rand
-from .options import OptionError
+from . import antithesis, core, rand
+from .options import DEFAULTS, OptionError
 from .types import Test
 from .verdict import Verdict, verdict
 
@@ -112,6 +112,9 @@ def antithesis_cmd(
         test = test_fn(dict(options))
         for key in _DRIVEN_KEYS & options.keys():
             test.setdefault(key, options[key])
+        if antithesis.inside():
+            # The container has to stay up.
+            test.setdefault("after_check", "linger")
         return _exit_status(core.run_antithesis(test))
 
     help = "run the test as Antithesis' test commands say"
@@ -299,33 +302,37 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         "--op-release-after",
         type=_positive_float,
         metavar="SECONDS",
-        help="how long a command waits for its operation (default: 10)",
+        help=f"how long a command waits for its operation {_default('op_release_after')}",
     )
     add(
         "--drain-timeout",
         type=_positive_float,
         metavar="SECONDS",
-        help="how long the check waits for operations to end (default: 10)",
+        help=f"how long the check waits for operations to end {_default('drain_timeout')}",
     )
     add(
         "--setup-timeout",
         type=_positive_float,
         metavar="SECONDS",
-        help="how long the set-up may take (default: 600)",
+        help=f"how long the set-up may take {_default('setup_timeout')}",
     )
     add(
         "--unknown-status",
         type=_status,
         metavar="STATUS",
-        help="exit status of a check that finds no verdict (default: 0)",
+        help=f"exit status of a check that finds no verdict {_default('unknown_status')}",
     )
     add(
         "--checker-failed-status",
         type=_status,
         metavar="STATUS",
-        help="exit status of a check when a checker failed (default: 1)",
+        help=f"exit status of a check when a checker failed {_default('checker_failed_status')}",
     )
     parser.argument_default = None
+
+
+def _default(key: str) -> str:
+    return f"(default: {DEFAULTS[key]:g})"
 
 
 _DRIVEN_KEYS = {

@@ -14,6 +14,7 @@ import atexit
 import contextlib
 import ctypes
 import json
+import math
 import os
 import select
 import time
@@ -25,7 +26,14 @@ from types import TracebackType
 from typing import Any, Literal
 
 from . import _abi
-from .errors import ClosedError, from_code
+from .errors import (
+    ClosedError,
+    DirectoryError,
+    InvalidError,
+    IoError,
+    PanicError,
+    from_code,
+)
 from .waiting import milliseconds
 
 DIR_VARIABLE = "JEPSEN_FIFO_DIR"
@@ -35,6 +43,9 @@ _ERROR_SIZE = 4096
 
 # What surely fits an empty pipe is written without handing over the interpreter lock.
 _QUICK_SIZE = 4096
+
+# What `Composer.failure` explains; other errors are a caller's mistake.
+_FAILURES = frozenset({DirectoryError.code, IoError.code, PanicError.code})
 
 
 class Kind(IntEnum):
@@ -53,7 +64,7 @@ class Phase(IntEnum):
     FINAL = 1
     """The check was taken."""
     CHECKED = 2
-    """The check was answered."""
+    """The check was answered, by the harness or by the library."""
 
 
 class Completion(Enum):
@@ -64,7 +75,7 @@ class Completion(Enum):
     PENDING = "pending"
     """It is delivered in the background: it is long, or the command has not opened its FIFO yet."""
     BROKEN_PIPE = "broken-pipe"
-    """Nobody reads it: the test command is gone."""
+    """Nobody waits for it: the test command is gone, or was answered by the library."""
     CLOSED = "closed"
     """The composer was closed before, and has released the command."""
 
@@ -122,7 +133,7 @@ class FifoOp:
 
     @property
     def abandoned(self) -> bool:
-        """Whether the command is gone, so that nobody waits for the result."""
+        """Whether nobody waits for the result: the command is gone, or the library answered it."""
         return self._composer.abandoned(self.id)
 
     def __repr__(self) -> str:
@@ -149,6 +160,7 @@ class Composer:
         max_fds: int | None = None,
         close_linger: float = 1.0,
         drop_abandoned: bool = True,
+        op_release_after: float | None = 10.0,
     ) -> None:
         """Opens the control directory, and creates it if need be.
 
@@ -160,6 +172,9 @@ class Composer:
         max_fds         how many file descriptors to use; default: a quarter of the limit
         close_linger    seconds that `close` waits for results to be read
         drop_abandoned  drop commands that died before their turn came
+        op_release_after
+                        seconds after which the library answers an ``op`` command whose operation
+                        is not complete, with a line and status 0; None or 0: never
 
         Raises BusyError when another harness has the directory, ForeignError when something in it
         is not the library's, DirectoryError when it cannot be used, LibraryError when the shared
@@ -172,6 +187,7 @@ class Composer:
             "on_open": on_open,
             "close_linger_ms": round(close_linger * 1000),
             "drop_abandoned": drop_abandoned,
+            "op_release_after_ms": _release_milliseconds(op_release_after),
         }
         if max_fds is not None:
             options["max_fds"] = max_fds
@@ -280,7 +296,7 @@ class Composer:
 
     def complete(self, op_id: int, out: str | bytes = b"", status: int = 0) -> Completion:
         """Completes an operation by its number; see `FifoOp.complete`."""
-        data = out.encode(errors="surrogateescape") if isinstance(out, str) else out
+        data = _encoded(out)
         lib = self._lib.quick if len(data) <= _QUICK_SIZE else self._lib
         code = lib.complete(self._pointer, op_id, status, data, len(data))
         return _COMPLETIONS.get(code) or self._fail(code)
@@ -289,6 +305,41 @@ class Composer:
         """Whether nobody waits for an operation any more; see `FifoOp.abandoned`."""
         code = self._lib.quick.abandoned(self._pointer, op_id)
         return code == 1 if code in (0, 1) else self._fail(code)
+
+    def want(self, *, ops: bool = True, checks: bool = True) -> None:
+        """Which kinds `take`, `next` and `fileno` give out from now on; both to begin with.
+
+        With ``ops=False`` (no worker is free) a check is taken past the operations that came before
+        it, and the library answers those: they are not run.
+        """
+        kinds = (_abi.WANT_OP if ops else 0) | (_abi.WANT_CHECK if checks else 0)
+        self._checked(self._lib.quick.want(self._pointer, kinds))
+
+    def answer_all(self, kind: Kind, out: str | bytes, status: int = 0) -> None:
+        """From now on the library answers every command of `kind`, queued or to come.
+
+        Operations that were taken are still to be completed. A check answered so in `Phase.MAIN`
+        makes the phase `Phase.CHECKED`, and one `next` return WOKEN. Completing a check that was
+        taken puts its verdict in the place of this answer.
+
+        Raises InvalidError for a status that is not from 0 to 255.
+        """
+        if status < 0:  # The library's word for `withdraw`.
+            raise from_code(InvalidError.code, f"{status} is no exit status from 0 to 255.")
+        data = _encoded(out)
+        self._checked(self._lib.answer_all(self._pointer, kind, status, data, len(data)))
+
+    def withdraw(self, kind: Kind) -> None:
+        """Ends `answer_all`: commands of `kind` come to the harness again, as far as the phase
+        allows.
+        """
+        self._checked(self._lib.answer_all(self._pointer, kind, -1, None, 0))
+
+    def failure(self) -> str | None:
+        """Why the composer failed: the path, the reason, what to do. When it has not, why a result
+        could not be written to its file the last time that happened; None when nothing went wrong.
+        """
+        return self._text(self._lib.failure).decode(errors="replace") or None
 
     @property
     def phase(self) -> Phase:
@@ -342,11 +393,31 @@ class Composer:
     def _fail(self, code: int) -> Any:
         if code == _abi.CLOSED:
             raise ClosedError("The composer is closed.")
-        raise from_code(code, self._explain(code))
+        message = ctypes.create_string_buffer(_ERROR_SIZE)
+        if code in _FAILURES:
+            # Without a look at what it returns: where that fails too, the message stays empty.
+            self._lib.failure(self._pointer, message, len(message))
+        raise from_code(code, message.value.decode(errors="replace") or self._explain(code))
 
     def _explain(self, code: int) -> str:
         text = self._lib.strerror(code)
         return text.decode(errors="replace") if text else f"The library answered {code}."
+
+
+def _encoded(out: str | bytes) -> bytes:
+    return out.encode(errors="surrogateescape") if isinstance(out, str) else out
+
+
+# Seconds that no command waits for.
+_FOREVER = 1e9
+
+
+def _release_milliseconds(seconds: float | None) -> int:
+    """The option's value, for which 0 is never."""
+    if seconds is None or seconds > _FOREVER:
+        return 0
+    # Rounded up: a short time is not never.
+    return math.ceil(seconds * 1000)
 
 
 _open_composers: weakref.WeakSet[Composer] = weakref.WeakSet()

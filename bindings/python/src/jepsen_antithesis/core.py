@@ -24,8 +24,9 @@ or fails, its results are unknown and say why, and what is known of the history 
 ``on_open``          commands that wait already: ``release`` (default) or ``adopt`` them
 ``on_exhausted``     when the generator has no more operations: ``wait`` for the check (default),
                      or ``finish``: analyse at once, and keep the verdict for the check
-``after_check``      ``linger``: stay, and answer later checks (default inside Antithesis, where
-                     the container has to stay up), or ``exit`` (default elsewhere)
+``after_check``      ``linger``: stay, and answer later checks, or ``exit`` (default). The
+                     ``antithesis`` command lingers by default inside Antithesis, where the
+                     container has to stay up
 ``op_release_after`` seconds after which a command stops waiting for its operation; default: 10
 ``drain_timeout``    seconds that the check waits for an operation to end, for a client to
                      close or tear down, or for a generator that stays pending; default: 10
@@ -51,12 +52,10 @@ from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
 from . import verdict as verdicts
-from .attendant import EXHAUSTED, STOPPED, failed
-from .composer import Composer, FifoOp
-from .errors import ComposerError
+from .composer import Composer, Signal
 from .history import History
 from .interpreter import Driven, interpret
-from .options import check_test
+from .options import check_test, option
 from .store import Store, logging_to, serializable_test
 from .types import Test
 from .waiting import seconds_left
@@ -151,61 +150,60 @@ def run_antithesis(test: Test) -> Test:
     ``results``.
 
     Opens the control directory, sets up, tells Antithesis so, gives every ``op`` command an
-    operation, and answers the check with the verdict. With ``after_check: linger`` it then
-    answers later commands, and returns only when a signal (Ctrl-C) or `Composer.close` ends that.
+    operation, answers the check with the verdict, and returns as `run` does. With ``after_check:
+    linger`` later commands are answered too, until a signal (Ctrl-C) or `Composer.close` ends that.
 
-    When the harness fails, the check is told so, with exit status 1, and the exception is raised
-    again: at once with ``after_check: exit``, or if nothing was set up; else after the lingering.
+    When the harness fails, every command that waits is told so, the check with exit status 1, and
+    the exception is raised again: at once with ``after_check: exit``, or if nothing was set up;
+    else after the lingering.
     """
     test = prepare_test(test)
-    linger = test.get("after_check", "linger" if antithesis.inside() else "exit") == "linger"
+    linger = option(test, "after_check") == "linger"
     with (
         _stored(test),
         Composer(test.get("fifo_dir"), **_composer_options(test)) as composer,
     ):
-        given = {key: test[key] for key in _DRIVEN_OPTIONS if key in test}
-        driven = Driven(composer, **given)
+        driven = Driven(composer, option(test, "on_exhausted"), option(test, "drain_timeout"))
         log.info("Waiting for FIFOs in %s", composer.directory)
         try:
             run_case(test, driven)
             test = _analyze(test)
-            driven.attendant.join()
-            notify_test_checked(test, driven.taken_check())
+            notify_test_checked(test, driven)
         except Exception as error:
             log.exception("The test failed")
-            _fail(driven, error, linger and not isinstance(error, SetupError))
+            driven.fail(error)
+            if linger and not isinstance(error, SetupError):
+                _linger(composer)
             raise
         if linger:
             _linger(composer)
         return test
 
 
-_DRIVEN_OPTIONS = ("on_exhausted", "op_release_after", "drain_timeout")
-
-
 def _composer_options(test: Test) -> dict[str, Any]:
-    return {key: test[key] for key in ("shared", "on_open") if key in test}
+    options: dict[str, Any] = {key: test[key] for key in ("shared", "on_open") if key in test}
+    options["op_release_after"] = option(test, "op_release_after")
+    return options
 
 
-def notify_test_checked(test: Test, check: FifoOp | None) -> None:
-    """Answers the check, if there is one, with the verdict: its line and its exit status, as
-    `verdict` says.
+def notify_test_checked(test: Test, driven: Driven) -> None:
+    """Answers the check with the verdict: its line and its exit status, as `verdict` says. Waits
+    for the check if it has not come yet.
     """
-    if check is None:
-        return
     store = test["store"]
     path = store.path.resolve() / "results.json" if store else None
     results = test["results"]
-    check.complete(verdicts.line(results, path), verdicts.status(results, test))
+    driven.answer_check(verdicts.line(results, path), verdicts.status(results, test))
+    driven.await_check()
 
 
 def run_case(test: Test, driven: Driven | None = None) -> Test:
     """Sets up nemesis and clients, runs the generator, tears down. Puts ``history`` into `test`.
 
-    `test` is prepared (`prepare_test`). When it is driven, its attendant answers the commands from
+    `test` is prepared (`prepare_test`). When it is driven, the library answers the commands from
     the moment that the generator ends, or something fails.
     """
-    setup_timeout = None if driven is None else test.get("setup_timeout", 600.0)
+    setup_timeout = None if driven is None else option(test, "setup_timeout")
     teardown_timeout = None if driven is None else driven.drain_timeout
     with _torn_down(test, teardown_timeout):
         try:
@@ -215,12 +213,10 @@ def run_case(test: Test, driven: Driven | None = None) -> Test:
             test["relative_time_origin"] = time.monotonic_ns()
             interpret(test, driven)
         except BaseException as error:
-            if driven is not None and driven.check is None:
-                # Where the set-up failed; after that, the interpreter has seen to it already.
-                driven.attendant.attend(failed(error) if isinstance(error, Exception) else STOPPED)
+            if driven is not None:
+                # Before the tear-down, which may take its time.
+                driven.fail(error)
             raise
-        if driven is not None and driven.check is None:
-            driven.attendant.attend(EXHAUSTED)
     # Of no use to a checker, and to nobody after it.
     test.pop("antithesis_phase", None)
     return test
@@ -398,29 +394,9 @@ def _in_parallel(
     return list(errors)
 
 
-# Commands after a failure and after the check
-
-
-def _fail(driven: Driven, error: Exception, linger: bool) -> None:
-    """Tells every command of `error`: those that wait now, or, lingering, all to come."""
-    out = failed(error)
-    with contextlib.suppress(ComposerError):
-        if driven.check is None:
-            driven.attendant.attend(out)
-            if linger:
-                driven.attendant.join()
-            else:
-                driven.attendant.drain()
-        check = driven.taken_check()
-        if check is not None:
-            check.complete(out, 1)
-            if linger:
-                _linger(driven.composer)
-
-
 def _linger(composer: Composer) -> None:
     """Lets the library answer later commands, until a signal or `Composer.close` ends that."""
-    log.info("Checked; answering later commands until this is ended by a signal")
+    log.info("Answering later commands until this is ended by a signal")
     with contextlib.suppress(KeyboardInterrupt):
-        for fifo in composer:
-            fifo.complete("ended: the test was checked\n")
+        while composer.next() is not Signal.CLOSED:
+            pass

@@ -1,7 +1,9 @@
 """The interpreter: runs a generator's operations on worker threads, and records the history.
 
 Driven by Antithesis, it gives every operation of the main phase to one waiting test command, and
-answers the command with the operation's completion. It waits for commands and for its workers in
+answers the command with the operation's completion. Commands wait in the library, which also
+answers those that wait for too long; the interpreter takes one when a thread is free for it, and
+has at most one in hand whose operation has not begun. It waits for commands and for its workers in
 one place, and nothing polls.
 """
 
@@ -15,13 +17,12 @@ import select
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
-from .attendant import ENDED, EXHAUSTED, STOPPED, Attendant, failed
-from .composer import Composer, FifoOp, Kind, Signal
+from .composer import Composer, FifoOp, Kind, Phase, Signal
 from .context import context
 from .copies import own
 from .edn import Keyword
@@ -37,6 +38,8 @@ from .generator import (
     validate,
 )
 from .history import History
+from .lines import ENDED, EXHAUSTED, STOPPED, failed
+from .options import DEFAULTS
 from .progress import Progress
 from .types import NEMESIS, Op, Test, Thread
 from .waiting import milliseconds
@@ -61,21 +64,39 @@ class Driven:
     """
 
     composer: Composer
-    on_exhausted: Literal["wait", "finish"] = "wait"
-    op_release_after: float = 10.0
-    drain_timeout: float = 10.0
+    on_exhausted: Literal["wait", "finish"] = DEFAULTS["on_exhausted"]
+    drain_timeout: float = DEFAULTS["drain_timeout"]
     main: MainPhase = field(default_factory=MainPhase)
-    attendant: Attendant = field(init=False)
-    """Answers commands while no interpreter does."""
     check: FifoOp | None = None
-    """The check that was taken, to be completed with the verdict; see `taken_check`."""
+    """The check that was taken. Without one, the library answers a check that comes."""
 
-    def __post_init__(self) -> None:
-        self.attendant = Attendant(self.composer)
+    def answer_check(self, out: str, status: int) -> None:
+        """Answers the check, and those that come later, with `out` and an exit status."""
+        if self.check is None:
+            self.composer.answer_all(Kind.CHECK, out, status)
+        else:
+            self.check.complete(out, status)
 
-    def taken_check(self) -> FifoOp | None:
-        """The check that was taken, by the interpreter or by the attendant."""
-        return self.check or self.attendant.check
+    def await_check(self) -> None:
+        """Waits until a check was answered."""
+        while self.composer.phase is not Phase.CHECKED:
+            if self.composer.next() is Signal.CLOSED:
+                raise ClosedError("The composer was closed before the check came.")
+
+    def fail(self, error: BaseException) -> None:
+        """Tells every command, waiting or to come, that the harness failed or was interrupted.
+        After an interrupt a check is only released, for nothing was found. May be repeated.
+        """
+        # The library may be what failed; and a check that was told so needs no second answer.
+        with contextlib.suppress(ComposerError):
+            self.composer.answer_all(Kind.OP, farewell(error))
+            if isinstance(error, Exception):
+                self.answer_check(farewell(error), 1)
+
+
+def farewell(error: BaseException) -> str:
+    """The line for commands of a harness that ends with `error`."""
+    return failed(error) if isinstance(error, Exception) else STOPPED
 
 
 def interpret(test: Test, driven: Driven | None = None) -> History:
@@ -111,12 +132,17 @@ class _Interpreter:
         self.bell: Composer | _Bell = _Bell() if driven is None else driven.composer
         self.completions: deque[tuple[Worker, Op]] = deque()
         self.workers: dict[Thread, Worker] = {t: self.hire(t) for t in self.ctx.all_threads()}
-        # What each busy thread works on, and the command that waits for it, if any still does.
+        # What each busy thread works on, and the command that waits for it, if there is one.
         self.running: dict[Thread, tuple[Op, FifoOp | None]] = {}
-        # Commands that wait for an operation to begin, oldest first.
-        self.held: deque[FifoOp] = deque()
-        # When each waiting command is let go, by its id; oldest first.
-        self.releases: OrderedDict[int, tuple[float, FifoOp]] = OrderedDict()
+        # The command whose operation begins next, and whether it came just now.
+        self.command: FifoOp | None = None
+        self.command_is_fresh = False
+        # Whether the library gives out operations; checks it always does.
+        self.wants_ops = True
+        # Only the nemesis is free: a command waits in the library, and whether the generator, asked
+        # for it, had nothing before a client's thread is free.
+        self.command_waits = False
+        self.nothing_for_nemesis = False
         self.check_taken_at = math.inf
         # An operation that waits for its time or for a command, and the generator after it. It is
         # kept instead of asked for again, so that no random number is drawn for nothing.
@@ -139,11 +165,10 @@ class _Interpreter:
             log.info("Shutting down workers after an abnormal end")
             interrupted = not isinstance(error, Exception)
             grace = _INTERRUPTED_GRACE if interrupted else self.patience()
-            out = STOPPED if interrupted else failed(error)
-            self.answer_all(out)
-            if self.driven is not None and self.driven.check is None:
-                # From now on, for a client that hangs may keep the workers.
-                self.driven.attendant.attend(out)
+            if self.driven is not None:
+                # Before the workers end, for a client that hangs may keep them.
+                self.driven.fail(error)
+                self.answer_everybody(farewell(error))
             self.dismiss(grace)
             # An error while the last ones are recorded must not hide the first.
             with contextlib.suppress(Exception):
@@ -181,11 +206,12 @@ class _Interpreter:
         if self.completions:
             self.complete(*self.completions.popleft())
             return True
-        timeout = self.expire()
+        timeout = None if self.driven is None or self.main else self.give_up_overdue(self.driven)
         fresh = self.drawn is None
         if self.drawn is None:
             if not self.may_ask():
-                return self.take() or self.wait(timeout)
+                return self.take(ops=self.client_is_free()) or self.wait_for_command(timeout)
+            self.command_waits = False
             step = self.ask()
             if step is None:
                 return self.exhausted(timeout)
@@ -199,18 +225,13 @@ class _Interpreter:
         op, gen = self.drawn
         seconds = (op["time"] - self.now()) / 1e9
         if seconds > 0:
-            # Commands are taken meanwhile, for there may be a check among them.
             return self.take() or self.wait(_earliest(timeout, seconds))
-        fifo: FifoOp | None = None
-        if self.main and self.takes_command(op):
-            if not fresh:
-                self.drop_abandoned()
-            if not self.held:
-                return self.take() or self.wait(timeout)
-            fifo = self.held[0]
+        by_command = self.main and self.takes_command(op)
+        if by_command and not self.has_command():
+            return self.take(ops=True) or self.wait(timeout)
         if not fresh:
             op = {**op, "time": self.now()}  # When it really begins.
-        self.invoke(op, gen, fifo)
+        self.invoke(op, gen, by_command)
         return True
 
     def may_ask(self) -> bool:
@@ -221,8 +242,7 @@ class _Interpreter:
             return False
         if not self.main:
             return True
-        self.drop_abandoned()
-        return bool(self.held) or (self.eager() and not self.running)
+        return self.has_command() or self.command_waits or (self.eager() and not self.running)
 
     def eager(self) -> bool:
         """Whether the end of the generator matters before a command asks for an operation."""
@@ -275,8 +295,8 @@ class _Interpreter:
         if self.eager() and not self.running:
             self.begin_final()
             return True
-        self.answer_held(EXHAUSTED)
-        return self.take() or self.wait(timeout)
+        self.answer_command(EXHAUSTED)
+        return self.take(ops=True) or self.wait(timeout)
 
     def forget_drawn(self) -> None:
         self.drawn = None
@@ -286,6 +306,7 @@ class _Interpreter:
         if self.running:
             # What runs may change the generator's mind.
             self.pending_since = None
+            self.nothing_for_nemesis = not self.client_is_free()
             return self.take() or self.wait(timeout)
         if self.main and self.driven is not None:
             main = self.driven.main
@@ -293,10 +314,10 @@ class _Interpreter:
                 if self.driven.on_exhausted == "finish":
                     self.begin_final()
                     return True
-                self.answer_held(EXHAUSTED)
-            if not self.held:
+                self.answer_command(EXHAUSTED)
+            if self.command is None:
                 self.pending_since = None
-                return self.take() or self.wait(timeout)
+                return self.take(ops=True) or self.wait(timeout)
         return self.ask_again(timeout)
 
     def ask_again(self, timeout: float | None) -> bool:
@@ -322,18 +343,19 @@ class _Interpreter:
             if self.eager() and not self.running:
                 self.begin_final()
                 return False
-            self.answer_held(EXHAUSTED)
+            self.answer_ops(EXHAUSTED)
         elif not self.running:
             return False
         return self.take() or self.wait(timeout)
 
-    def invoke(self, op: Op, gen: Generator | None, fifo: FifoOp | None) -> None:
+    def invoke(self, op: Op, gen: Generator | None, by_command: bool) -> None:
         thread = self.ctx.process_to_thread(op["process"])
         assert thread is not None  # The validator has looked.
-        # First of all, so that the command is answered whatever fails from here on.
+        fifo = None
+        if by_command:
+            fifo, self.command = self.command, None
+        # Before anything that may fail, so that the command is answered.
         self.running[thread] = (op, fifo)
-        if fifo is not None:
-            self.held.popleft()
         self.forget_drawn()
         op = self.record(op)
         self.running[thread] = (op, fifo)
@@ -350,6 +372,7 @@ class _Interpreter:
         self.ctx = self.ctx.free_thread(now, thread)
         # What was drawn may not come next any more.
         self.forget_drawn()
+        self.command_waits = self.nothing_for_nemesis = False
         # With the old process, so that generators find the thread that this event is about.
         if self.gen is not None:
             self.gen = self.gen.update(self.test, self.ctx, op)
@@ -384,33 +407,88 @@ class _Interpreter:
 
     def wait(self, timeout: float | None) -> Literal[True]:
         self.bell.wait(_earliest(timeout, self.progress.show()))
+        self.command_is_fresh = False
         return True
 
     # Commands
 
-    def take(self) -> bool:
-        """Takes a command; whether there was one, or a completion."""
+    def take(self, *, ops: bool = False) -> bool:
+        """Takes a check, or an operation if `ops`; whether there was one, or a completion."""
         if isinstance(self.bell, _Bell):
             return self.bell.rung()
+        self.want(ops)
         taken = self.bell.take()
         if isinstance(taken, FifoOp):
-            self.hold(taken)
+            self.accept(taken)
         elif taken is Signal.CLOSED:
             raise ClosedError("The composer was closed while the test was running.")
         return taken is not Signal.TIMEOUT
 
-    def hold(self, fifo: FifoOp) -> None:
+    def want(self, ops: bool) -> None:
+        assert self.driven is not None
+        if ops != self.wants_ops:
+            self.wants_ops = ops
+            self.driven.composer.want(ops=ops)
+
+    def client_is_free(self) -> bool:
+        return self.ctx.free_thread_count() > self.ctx.thread_free(NEMESIS)
+
+    def wait_for_command(self, timeout: float | None) -> Literal[True]:
+        """Waits until something can begin or is complete.
+
+        Where only the nemesis is free, a command is seen without being taken: most often it has to
+        wait for a client's thread, and the library says so if that takes too long.
+        """
+        if self.main and self.ctx.thread_free(NEMESIS) and not self.nothing_for_nemesis:
+            assert self.driven is not None
+            self.want(ops=True)
+            if not self.client_is_free() and self.driven.composer.wait(0):
+                self.command_waits = True
+                return True
+        return self.wait(timeout)
+
+    def accept(self, fifo: FifoOp) -> None:
         assert self.driven is not None
         if fifo.kind is Kind.CHECK:
             log.info("Antithesis requested check; main phase ending...")
             self.driven.check = fifo
             self.begin_final()
-        elif self.main:
-            self.held.append(fifo)
-            self.releases[fifo.id] = (time.monotonic() + self.driven.op_release_after, fifo)
         else:
-            # Before a check only where the test did not wait for one.
-            fifo.complete(EXHAUSTED if self.driven.check is None else ENDED)
+            self.command = fifo
+            self.command_is_fresh = True
+
+    def has_command(self) -> bool:
+        """Whether a command waits for an operation to begin. One that died or was answered while it
+        waited is dropped.
+        """
+        if self.command is not None and not self.command_is_fresh:
+            if self.command.abandoned:
+                self.answer_command("")
+            self.command_is_fresh = True
+        return self.command is not None
+
+    def answer(self, fifo: FifoOp, out: str) -> None:
+        log.debug("%s: %s", fifo.name, fifo.complete(out).value)
+
+    def answer_command(self, out: str) -> None:
+        """Answers the command in hand, if there is one, in place of an operation."""
+        if self.command is not None:
+            fifo, self.command = self.command, None
+            self.answer(fifo, out)
+
+    def answer_ops(self, out: str) -> None:
+        """Answers every command that waits for an operation to begin, now or later."""
+        assert self.driven is not None
+        self.driven.composer.answer_all(Kind.OP, out)
+        self.answer_command(out)
+
+    def answer_everybody(self, out: str) -> None:
+        """Answers every command that was taken, at the end of the test."""
+        for fifo in (self.command, *(fifo for _, fifo in self.running.values())):
+            if fifo is not None:
+                # One may have been answered right before.
+                with contextlib.suppress(ComposerError):
+                    self.answer(fifo, out)
 
     def begin_final(self) -> None:
         assert self.driven is not None
@@ -420,7 +498,12 @@ class _Interpreter:
         self.driven.main.over = True
         self.check_taken_at = time.monotonic()
         self.pending_since = None
-        self.answer_held(EXHAUSTED if self.driven.check is None else ENDED)
+        if self.driven.check is None:
+            self.answer_ops(EXHAUSTED)
+        else:
+            # From here on the library says that the main phase has ended.
+            self.driven.composer.withdraw(Kind.OP)
+            self.answer_command(ENDED)
         if self.gated:
             self.gated = False  # Its time has come.
         else:
@@ -432,71 +515,23 @@ class _Interpreter:
             if op["type"] == "sleep":
                 self.workers[thread].end_sleep()
 
-    def answer(self, fifo: FifoOp, out: str) -> None:
-        self.releases.pop(fifo.id, None)
-        log.debug("%s: %s", fifo.name, fifo.complete(out).value)
-
-    def drop_abandoned(self) -> None:
-        """Forgets commands that died before an operation of theirs began."""
-        while self.held and self.held[0].abandoned:
-            self.answer(self.held.popleft(), "")
-
-    def answer_held(self, out: str) -> None:
-        while self.held:
-            self.answer(self.held.popleft(), out)
-
-    def answer_all(self, out: str) -> None:
-        """Answers every command that waits, at the end of the test."""
-        waiting = [*self.held, *(fifo for _, fifo in self.running.values() if fifo is not None)]
-        for fifo in waiting:
-            # One may have been answered right before.
-            with contextlib.suppress(ComposerError):
-                self.answer(fifo, out)
-
-    # Deadlines
-
-    def expire(self) -> float | None:
-        """Acts on what is overdue; seconds until the next deadline, None without one."""
-        if self.driven is None:
-            return None
-        due = self.release_overdue()
-        return due if self.main else _earliest(due, self.give_up_overdue())
-
-    def release_overdue(self) -> float | None:
-        """Lets commands go that wait for too long; what they wait for goes on."""
-        assert self.driven is not None
-        while self.releases:
-            deadline, fifo = next(iter(self.releases.values()))
-            left = deadline - time.monotonic()
-            if left > 0:
-                return left
-            after = f"{self.driven.op_release_after:g} s"
-            for thread, (op, waiting) in self.running.items():
-                if waiting is fifo:
-                    self.running[thread] = (op, None)
-                    self.answer(fifo, f"running: not complete after {after}: {edn.dump_op(op)}\n")
-                    break
-            else:
-                self.held.remove(fifo)
-                self.answer(fifo, f"waiting: no operation could begin within {after}\n")
-        return None
-
-    def give_up_overdue(self) -> float | None:
-        """After the check: operations that do not end become indeterminate."""
-        assert self.driven is not None
+    def give_up_overdue(self, driven: Driven) -> float | None:
+        """After the check: operations that do not end become indeterminate. Seconds until the next
+        one would, None without one.
+        """
         nearest: float | None = None
         for thread, (op, _) in list(self.running.items()):
             if op["type"] in ("sleep", "log"):
                 continue
             invoked_at = (self.origin + op["time"]) / 1e9
-            left = max(invoked_at, self.check_taken_at) + self.driven.drain_timeout
+            left = max(invoked_at, self.check_taken_at) + driven.drain_timeout
             left -= time.monotonic()
             if left > 0:
                 nearest = _earliest(nearest, left)
                 continue
             log.warning("Gave up waiting for process %s: %s", op["process"], op)
             stuck = self.workers[thread]
-            error = [Keyword("drain-timeout"), self.driven.drain_timeout]
+            error = [Keyword("drain-timeout"), driven.drain_timeout]
             self.complete(stuck, {**op, "type": "info", "error": error})
             self.workers[thread] = self.hire(thread)
             stuck.exit()

@@ -3,11 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from .checker import Checker
 from .types import Test
+
+DEFAULTS: Final[Mapping[str, Any]] = {
+    "op_release_after": 10.0,
+    "drain_timeout": 10.0,
+    "setup_timeout": 600.0,
+    "on_exhausted": "wait",
+    "after_check": "exit",
+    "unknown_status": 0,
+    "checker_failed_status": 1,
+}
+"""What a test means that does not say otherwise. Other languages' harnesses mean the same:
+conformance/defaults.json has the table.
+"""
+
+
+def option(test: Mapping[str, Any], key: str) -> Any:
+    """What `test` says about `key`, or the default."""
+    return test.get(key, DEFAULTS[key])
 
 
 class OptionError(ValueError):

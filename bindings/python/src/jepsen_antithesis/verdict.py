@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import checker
+from .options import option
 from .types import Test
 
 
@@ -59,6 +60,6 @@ def status(results: Mapping[str, Any], test: Test) -> int:
         case Verdict.INVALID:
             return 1
         case Verdict.UNKNOWN:
-            return int(test.get("unknown_status", 0))
+            return int(option(test, "unknown_status"))
         case Verdict.FAILED:
-            return int(test.get("checker_failed_status", 1))
+            return int(option(test, "checker_failed_status"))

@@ -5,25 +5,28 @@ import java.sql.DriverManager;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 import java.sql.Statement;
-import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
-import java.util.Queue;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.ThreadLocalRandom;
+import java.util.concurrent.TimeUnit;
 import org.jepsenantithesis.Composer;
 import org.jepsenantithesis.ComposerException;
 import org.jepsenantithesis.FifoOp;
+import org.jepsenantithesis.Kind;
+import org.jepsenantithesis.Phase;
 
 /**
  * A bank on SQLite, tested as Jepsen would, and driven by Antithesis' test commands.
  *
  * <p>Money moves between accounts, so the sum of all balances never changes, and no read may see
  * another one. Each op command runs one transfer or one read; the check reads once more with every
- * worker, and gets the verdict. Exits with 0 if the bank is valid, 1 if not.
+ * worker, and gets the verdict. Exits with 0 if the bank is valid or the process was told to stop,
+ * 1 if it is invalid, 2 without a verdict. When the harness itself fails, every command gets the
+ * reason, and the check exits with 1.
  *
  * <p>Main's thread owns the test, and waits for commands and for workers in one place: in {@link
  * Composer#next}. A worker that is done leaves its operation in a queue, and wakes it.
@@ -32,6 +35,9 @@ public final class Bank {
   private static final int WORKERS = 5;
   private static final int ACCOUNTS = 8;
   private static final int TOTAL = 80;
+
+  /** Bounds every operation, hence how long a check waits for them. */
+  private static final int BUSY_TIMEOUT_MS = 5000;
 
   /** What a worker does to the database; its outcome; and the command that waits for it, if any. */
   private static final class Operation {
@@ -53,14 +59,18 @@ public final class Bank {
   private final List<BlockingQueue<Operation>> workers = new ArrayList<>();
   private final BlockingQueue<Operation> completions = new LinkedBlockingQueue<>();
 
-  /** Workers with nothing to do. */
-  private final Queue<Integer> idle = new ArrayDeque<>();
+  /** By worker; null when it has nothing to do. */
+  private final Operation[] running = new Operation[WORKERS];
 
-  /** Commands that came while every worker was busy. */
-  private final Queue<FifoOp> held = new ArrayDeque<>();
+  /** The process's exit status. */
+  private static volatile int status = 2;
+
+  /** What ended a worker. */
+  private volatile Throwable failure;
 
   private FifoOp check;
   private int reads;
+  private int finalReads;
   private final List<String> wrong = new ArrayList<>();
 
   private Bank(Composer composer, String database, boolean bug) {
@@ -69,83 +79,152 @@ public final class Bank {
     this.bug = bug;
   }
 
-  public static void main(String[] args) throws Exception {
-    boolean bug = Arrays.asList(args).contains("--bug");
-    String[] rest = Arrays.stream(args).filter(arg -> !arg.equals("--bug")).toArray(String[]::new);
-    if (rest.length != 1 || Files.exists(Path.of(rest[0]))) {
-      System.err.println("usage: Bank [--bug] DATABASE, where DATABASE is a new file");
+  public static void main(String[] args) throws InterruptedException {
+    List<String> rest = new ArrayList<>(Arrays.asList(args));
+    boolean bug = rest.remove("--bug");
+    boolean exitAfterCheck = rest.remove("--exit-after-check");
+    if (rest.size() != 1 || Files.exists(Path.of(rest.get(0)))) {
+      System.err.println(
+          "usage: Bank [--bug] [--exit-after-check] DATABASE, where DATABASE is a new file");
       System.exit(64);
     }
-    try (Composer composer = Composer.open()) {
-      System.out.println("waiting for test commands in " + composer.dir());
-      System.exit(new Bank(composer, rest[0], bug).run() ? 0 : 1);
+    Composer composer = Composer.open();
+    Thread main = Thread.currentThread();
+    Thread last =
+        new Thread(
+            () -> {
+              composer.close(); // After a signal: it releases every command, and ends the test.
+              try {
+                main.join();
+              } catch (InterruptedException e) {
+                // Nobody interrupts it.
+              }
+              Runtime.getRuntime().halt(status); // The JVM's own is 143 or 130 after a signal.
+            });
+    Runtime.getRuntime().addShutdownHook(last);
+    System.out.println("waiting for test commands in " + composer.dir());
+    Bank bank = new Bank(composer, rest.get(0), bug);
+    try {
+      try {
+        status = bank.run();
+      } catch (ComposerException.Closed e) {
+        throw e;
+      } catch (Exception e) {
+        bank.fail(e);
+      }
+      // In Antithesis the harness stays until its container ends; the library answers what comes.
+      while (!exitAfterCheck || composer.phase() != Phase.CHECKED) {
+        composer.next();
+      }
     } catch (ComposerException.Closed e) {
-      // The process was told to end; whoever waited has been released.
+      bank.tearDown();
+      System.out.println("stopped");
+      status = 0; // To be told to stop is no finding.
     }
   }
 
-  /** The test, from the first command to the verdict. */
-  private boolean run() throws Exception {
+  /** The test, from the first command to the verdict: 0 valid, 1 invalid, 2 unknown. */
+  private int run() throws Exception {
     setUp();
     while (check == null) {
-      while (!idle.isEmpty() && !held.isEmpty()) {
-        FifoOp fifoOp = held.remove();
-        if (fifoOp.abandoned()) {
-          fifoOp.complete(0, ""); // Killed while it waited.
-        } else {
-          invoke(new Operation(fifoOp, ThreadLocalRandom.current().nextBoolean()));
-        }
-      }
       await();
     }
-    held.forEach(fifoOp -> fifoOp.complete(0, "the main phase has ended\n"));
     awaitWorkers();
-    for (int i = 0; i < WORKERS; i++) {
-      invoke(new Operation(null, false));
+    for (int worker = 0; worker < WORKERS; worker++) {
+      invoke(worker, new Operation(null, false));
     }
     awaitWorkers();
-    boolean valid = wrong.isEmpty();
-    String verdict =
-        (valid ? "valid" : "invalid")
-            + ": "
-            + wrong.size()
-            + " of "
-            + reads
-            + " reads saw a wrong total\n"
-            + (valid ? "" : "the first one: " + wrong.get(0) + "\n");
-    check.complete(valid ? 0 : 1, verdict);
+    String counts = wrong.size() + " of " + reads + " reads saw a wrong total\n";
+    String verdict;
+    int found;
+    if (!wrong.isEmpty()) {
+      found = 1;
+      verdict = "invalid: " + counts + "the first one: " + wrong.get(0) + "\n";
+    } else if (finalReads > 0) {
+      found = 0;
+      verdict = "valid: " + counts;
+    } else {
+      found = 2;
+      verdict = "unknown: no final read succeeded\n";
+    }
+    FifoOp answered = check;
+    check = null;
+    // Unknown is no alarm: status 0, and a line that says so.
+    answered.complete(found == 1 ? 1 : 0, verdict);
     System.out.print(verdict);
-    return valid;
+    return found;
+  }
+
+  /** The harness failed, which is for the check to report: every command gets the reason. */
+  private void fail(Exception why) {
+    why.printStackTrace();
+    String line = "failed: " + (failure == null ? why : failure) + "\n";
+    composer.answerAll(Kind.OP, 0, line);
+    composer.answerAll(Kind.CHECK, 1, line);
+    for (Operation op : running) {
+      if (op != null && op.fifoOp != null) {
+        op.fifoOp.complete(0, line);
+      }
+    }
+    if (check != null) {
+      check.complete(1, line);
+    }
   }
 
   /** The one place where the test waits. */
   private void await() throws InterruptedException {
+    int idle = Arrays.asList(running).indexOf(null);
+    if (idle < 0) {
+      composer.want(Kind.CHECK); // Operations wait in the library, and a check comes past them.
+    } else {
+      composer.want(Kind.OP, Kind.CHECK);
+    }
     FifoOp fifoOp = composer.next();
     if (fifoOp != null && fifoOp.isCheck()) {
       check = fifoOp;
     } else if (fifoOp != null) {
-      held.add(fifoOp); // Also while every worker is busy: the check may be behind it.
+      invoke(idle, new Operation(fifoOp, ThreadLocalRandom.current().nextBoolean()));
     }
     for (Operation op = completions.poll(); op != null; op = completions.poll()) {
       completed(op);
     }
+    if (failure != null) {
+      throw new IllegalStateException("a worker has ended", failure);
+    }
+  }
+
+  private boolean anyRuns() {
+    return Arrays.stream(running).anyMatch(op -> op != null);
   }
 
   private void awaitWorkers() throws InterruptedException {
-    while (idle.size() < WORKERS) {
+    while (anyRuns()) {
       await();
     }
   }
 
-  private void invoke(Operation op) {
-    op.worker = idle.remove();
-    workers.get(op.worker).add(op);
+  /** Lets operations that run come to their end, which the database's timeout bounds. */
+  private void tearDown() throws InterruptedException {
+    while (anyRuns() && failure == null) {
+      Operation op = completions.poll(BUSY_TIMEOUT_MS * 2, TimeUnit.MILLISECONDS);
+      if (op == null) {
+        return;
+      }
+      running[op.worker] = null;
+    }
+  }
+
+  private void invoke(int worker, Operation op) {
+    op.worker = worker;
+    running[worker] = op;
+    workers.get(worker).add(op);
   }
 
   private void completed(Operation op) {
-    idle.add(op.worker);
+    running[op.worker] = null;
     if (op.balances != null) {
       reads++;
+      finalReads += op.fifoOp == null ? 1 : 0;
       if (Arrays.stream(op.balances).sum() != TOTAL) {
         wrong.add(op.outcome);
       }
@@ -169,7 +248,6 @@ public final class Bank {
     for (int i = 0; i < WORKERS; i++) {
       BlockingQueue<Operation> operations = new ArrayBlockingQueue<>(1);
       workers.add(operations);
-      idle.add(i);
       Thread thread = new Thread(() -> work(operations), "worker " + i);
       thread.setDaemon(true);
       thread.start();
@@ -177,7 +255,8 @@ public final class Bank {
   }
 
   private Connection connect() throws SQLException {
-    return DriverManager.getConnection("jdbc:sqlite:" + database + "?busy_timeout=10000");
+    String url = "jdbc:sqlite:" + database + "?busy_timeout=" + BUSY_TIMEOUT_MS;
+    return DriverManager.getConnection(url);
   }
 
   private void work(BlockingQueue<Operation> operations) {
@@ -193,13 +272,14 @@ public final class Bank {
             op.outcome = ":ok :read " + Arrays.toString(op.balances);
           }
         } catch (SQLException e) {
-          op.outcome = ":info " + e.getMessage();
+          op.outcome = (op.transfer ? ":info " : ":fail :read ") + e.getMessage();
         }
         completions.add(op);
         composer.wake();
       }
-    } catch (SQLException | InterruptedException e) {
-      throw new IllegalStateException(e);
+    } catch (SQLException | InterruptedException | RuntimeException e) {
+      failure = e;
+      composer.wake();
     }
   }
 
@@ -221,6 +301,7 @@ public final class Bank {
     if (!bug) {
       sql.execute("BEGIN IMMEDIATE");
     }
+    boolean done = false;
     try {
       int[] balances = read(sql);
       if (balances[from] < amount) {
@@ -231,10 +312,11 @@ public final class Bank {
       }
       set(sql, from, balances[from] - amount);
       set(sql, to, balances[to] + amount);
+      done = true;
       return ":ok :transfer " + amount + " from " + from + " to " + to;
     } finally {
       if (!bug) {
-        sql.execute("COMMIT");
+        sql.execute(done ? "COMMIT" : "ROLLBACK");
       }
     }
   }

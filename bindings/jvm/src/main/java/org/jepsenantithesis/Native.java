@@ -48,6 +48,7 @@ final class Native {
               + System.getProperty("os.arch")
               + ".");
     }
+    startJna();
     NativeLibrary library = find();
     com.sun.jna.Native.register(Native.class, library);
     int version = jep_abi_version();
@@ -64,22 +65,45 @@ final class Native {
 
   private Native() {}
 
+  /** Lets JNA unpack and load its own library: the first that a bad temporary directory stops. */
+  private static void startJna() {
+    try {
+      int unused = com.sun.jna.Native.POINTER_SIZE;
+    } catch (UnsatisfiedLinkError e) {
+      throw explained(
+          "JNA, which calls libjepsen_antithesis for Java, cannot load its own library: "
+              + e.getMessage()
+              + ". "
+              + NativeFile.unpackingAdvice(),
+          e);
+    }
+  }
+
   /** The user's own library before the jar's, the jar's before one that happens to be installed. */
   private static NativeLibrary find() {
     String path = System.getProperty("jna.library.path", "");
     for (String dir : path.split(File.pathSeparator)) {
-      File file = new File(dir, System.mapLibraryName(NAME));
+      File file = new File(dir, NativeFile.LIBRARY);
       if (!dir.isEmpty() && file.exists()) {
-        return load(file.getAbsolutePath());
+        return load(
+            file, "It may have been built for another processor or for another C library.");
       }
     }
+    String platform = NativeFile.platform();
     String notInJar;
-    try {
-      File file =
-          com.sun.jna.Native.extractFromResourcePath(NAME, Native.class.getClassLoader());
-      return load(file.getAbsolutePath());
-    } catch (IOException e) {
-      notInJar = e.getMessage();
+    if (Native.class.getResource(NativeFile.resource(platform)) == null) {
+      notInJar = "which has none for " + platform;
+    } else {
+      try {
+        return load(NativeFile.unpack(), NativeFile.unpackingAdvice());
+      } catch (IOException e) {
+        throw explained(
+            "libjepsen_antithesis.so cannot be unpacked from the jar: "
+                + e.getMessage()
+                + ". "
+                + NativeFile.unpackingAdvice(),
+            e);
+      }
     }
     try {
       return NativeLibrary.getInstance(NAME);
@@ -95,15 +119,16 @@ final class Native {
     }
   }
 
-  private static NativeLibrary load(String file) {
+  private static NativeLibrary load(File file, String advice) {
     try {
-      return NativeLibrary.getInstance(file);
+      return NativeLibrary.getInstance(file.getAbsolutePath());
     } catch (UnsatisfiedLinkError e) {
       throw explained(
-          file
-              + " is there but cannot be loaded. It may have been built for another processor or for"
-              + " a newer C library: "
-              + e.getMessage(),
+          file.getAbsolutePath()
+              + " is there but cannot be loaded: "
+              + e.getMessage()
+              + ". "
+              + advice,
           e);
     }
   }

@@ -1,9 +1,12 @@
 package org.jepsenantithesis;
 
 import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.junit.jupiter.api.Assumptions.assumeTrue;
 
 import java.io.BufferedReader;
+import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
@@ -11,7 +14,9 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.List;
+import java.util.spi.ToolProvider;
 import java.util.stream.Collectors;
+import java.util.stream.Stream;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.Timeout;
 import org.junit.jupiter.api.io.TempDir;
@@ -127,7 +132,7 @@ class JvmTest {
             .collect(Collectors.joining(":"));
     Path original = Path.of(Composer.class.getProtectionDomain().getCodeSource().getLocation().toURI());
     try (var files = Files.walk(original.resolve("org"))) {
-      for (Path file : (Iterable<Path>) files::iterator) {
+      for (Path file : (Iterable<Path>) files.filter(f -> !f.toString().endsWith(".so"))::iterator) {
         Files.copy(file, classes.resolve(original.relativize(file)));
       }
     }
@@ -167,6 +172,68 @@ class JvmTest {
     Path file = Files.writeString(tmp.resolve("libjepsen_antithesis.so"), "not a library");
     String message = load("-cp", withoutLibrary(), "-Djna.library.path=" + tmp);
     assertTrue(message.contains(file + " is there but cannot be loaded"), message);
+  }
+
+  /** What the loader says in a mount namespace of its own, with a file system on `unpack`. */
+  private String loadWithMount(String options, String... more) throws Exception {
+    Path unpack = Files.createDirectory(tmp.resolve("unpack"));
+    List<String> command =
+        new ArrayList<>(
+            List.of(
+                "unshare", "--mount", "--map-root-user", "sh", "-c",
+                "mount -t tmpfs -o " + options + " none \"$0\" && exec \"$@\""));
+    command.add(unpack.toString());
+    Process probe =
+        new ProcessBuilder(
+                Stream.concat(command.stream(), Stream.of("true")).toList())
+            .redirectErrorStream(true)
+            .start();
+    String refused = new String(probe.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assumeTrue(probe.waitFor() == 0, "no mount namespaces here: " + refused);
+    command.add(ProcessHandle.current().info().command().orElseThrow());
+    command.addAll(List.of("-cp", jarOfTheClasses(), "-Djna.tmpdir=" + unpack));
+    command.addAll(List.of(more));
+    command.addAll(List.of(Loader.class.getName(), tmp.resolve("control").toString()));
+    Process process = new ProcessBuilder(command).redirectErrorStream(true).start();
+    String out = new String(process.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
+    assertEquals(0, process.waitFor(), out);
+    return out;
+  }
+
+  /** The class path, with a jar in place of the directory that holds the library. */
+  private String jarOfTheClasses() throws Exception {
+    Path classes = Path.of(Composer.class.getProtectionDomain().getCodeSource().getLocation().toURI());
+    Path jar = tmp.resolve("classes.jar");
+    int made =
+        ToolProvider.findFirst("jar")
+            .orElseThrow()
+            .run(System.out, System.err, "--create", "--file=" + jar, "-C", classes.toString(), ".");
+    assertEquals(0, made);
+    return System.getProperty("java.class.path").replace(classes.toString(), jar.toString());
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"noexec", "ro"})
+  void aDirectoryThatNothingCanBeUnpackedIntoIsExplained(String option) throws Exception {
+    String message = loadWithMount(option);
+    assertTrue(message.contains("JNA"), message);
+    assertTrue(message.contains("must be writable and must not be mounted noexec"), message);
+    assertTrue(message.contains("-Djna.tmpdir=DIR"), message);
+  }
+
+  @ParameterizedTest
+  @ValueSource(strings = {"noexec", "ro"})
+  void soIsOneThatOnlyThisLibraryIsUnpackedInto(String option) throws Exception {
+    Path jna = Files.createDirectory(tmp.resolve("jna"));
+    try (InputStream in =
+        com.sun.jna.Native.class.getResourceAsStream(
+            com.sun.jna.Platform.RESOURCE_PREFIX + "/libjnidispatch.so")) {
+      Files.copy(in, jna.resolve("libjnidispatch.so"));
+    }
+    String message = loadWithMount(option, "-Djna.boot.library.path=" + jna);
+    assertTrue(message.contains("must be writable and must not be mounted noexec"), message);
+    assertTrue(message.contains("-Djna.tmpdir=DIR"), message);
+    assertFalse(message.contains("JNA, which calls"), message);
   }
 
   @Test
