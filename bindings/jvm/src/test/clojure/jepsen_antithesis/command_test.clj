@@ -273,7 +273,9 @@
     (with-temp-dir tmp
       (let [dir     (str tmp "/control")
             harness (start-harness! "bank.core" dir nil
-                                    (into ["--concurrency" "5" "--db" (str tmp "/bank.db")] args))
+                                    (into ["--concurrency" "5" "--db" (str tmp "/bank.db")
+                                           "--op-release-after" (str patience)]
+                                          args))
             ; 8 clients at a time, 25 operations each.
             clients (mapv (fn [c]
                             (start! dir "sh" "-c"

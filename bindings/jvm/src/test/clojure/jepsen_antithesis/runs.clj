@@ -47,6 +47,9 @@
                                                 {:f :final}))
           :checker     valid
           :after-check :exit
+          ; The first command may come before the set-up, which a busy machine is
+          ; slow at.
+          :op-release-after patience
           :logging     {:overrides {"jepsen" :error, "jepsen-antithesis" :error}}}
          changes))
 
