@@ -47,7 +47,7 @@ struct Shared {
     dir: Arc<ControlDir>,
     phase: Arc<AtomicCell<Phase>>,
     options: Options,
-    turns: LeaderFollowers<Broker, Signals>,
+    waiters: LeaderFollowers<Broker, Signals>,
     /// What [`Composer::fd`] gives out; made at the first call.
     pollable: OnceCell<Fd<Epoll>>,
 }
@@ -138,7 +138,7 @@ impl Composer {
     /// [`ErrorKind::Io`]: watching failed. [`ErrorKind::Forked`].
     pub fn next(&self, timeout: Option<Duration>) -> Result<Next, Error> {
         self.check_process()?;
-        self.shared.turns.next(timeout)
+        self.shared.waiters.next(timeout)
     }
 
     /// Completes an operation with what its command is to print and its exit status. Never waits for
@@ -203,7 +203,7 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn failure(&self) -> Result<Option<Error>, Error> {
         self.check_process()?;
-        Ok(self.shared.turns.lock().work.failure().cloned())
+        Ok(self.shared.waiters.lock().work.failure().cloned())
     }
 
     /// How far the test has come. Costs no more than a load.
@@ -219,7 +219,7 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn wake(&self) -> Result<(), Error> {
         self.check_process()?;
-        self.shared.turns.wake();
+        self.shared.waiters.wake();
         Ok(())
     }
 
@@ -242,9 +242,9 @@ impl Composer {
     /// [`ErrorKind::UnknownOp`]: not given out, or completed. [`ErrorKind::Forked`].
     pub fn abandoned(&self, op_id: u64) -> Result<bool, Error> {
         self.check_process()?;
-        let mut desk = self.shared.turns.lock();
+        let mut desk = self.shared.waiters.lock();
         desk.work.look_for_command(op_id)?;
-        desk = self.shared.turns.after_work(desk);
+        desk = self.shared.waiters.after_work(desk);
         desk.work.is_abandoned(op_id)
     }
 
@@ -260,7 +260,7 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn stats(&self) -> Result<String, Error> {
         self.check_process()?;
-        let mut desk = self.shared.turns.lock();
+        let mut desk = self.shared.waiters.lock();
         Ok(desk.work.fill_stats().to_json().to_string())
     }
 
@@ -273,10 +273,10 @@ impl Composer {
     /// [`ErrorKind::Forked`].
     pub fn close(&self) -> Result<(), Error> {
         self.check_process()?;
-        if !self.shared.turns.begin_close() {
+        if !self.shared.waiters.begin_close() {
             return Ok(());
         }
-        self.shared.turns.kernel.call();
+        self.shared.waiters.kernel.call();
         let thread = self
             .thread
             .lock()
@@ -285,19 +285,19 @@ impl Composer {
         if let Some(thread) = thread {
             let _ = thread.join();
         }
-        let mut desk = self.shared.turns.lock();
+        let mut desk = self.shared.waiters.lock();
         desk.work.empty_hands();
-        self.shared.turns.end_close(&mut desk);
+        self.shared.waiters.end_close(&mut desk);
         Ok(())
     }
 
     fn with_broker(&self, change: impl FnOnce(&mut Broker)) -> Result<(), Error> {
         self.check_process()?;
-        let mut desk = self.shared.turns.lock();
+        let mut desk = self.shared.waiters.lock();
         if !desk.is_closing() {
             change(&mut desk.work);
         }
-        drop(self.shared.turns.after_work(desk));
+        drop(self.shared.waiters.after_work(desk));
         Ok(())
     }
 
@@ -343,11 +343,11 @@ fn copy_of(result: &[u8]) -> Result<Bytes<'_>, Error> {
 
 impl Shared {
     fn pollable(&self) -> Result<BorrowedFd<'_>, Error> {
-        let mut desk = self.turns.lock();
+        let mut desk = self.waiters.lock();
         let pollable = self.pollable.get_or_try_init(|| {
-            let made = self.turns.kernel.pollable();
+            let made = self.waiters.kernel.pollable();
             let made = made.map_err(|errno| self.dir.error("poll", c"", errno))?;
-            self.turns.begin_polling(&mut desk);
+            self.waiters.begin_polling(&mut desk);
             Ok(made)
         })?;
         Ok(pollable.0.as_fd())
@@ -355,7 +355,7 @@ impl Shared {
 
     fn complete(&self, op_id: u64, status: u8, result: &[u8]) -> Result<Completion, Error> {
         let result = copy_of(result)?;
-        let mut desk = self.turns.lock();
+        let mut desk = self.waiters.lock();
         if desk.is_closing() {
             return Ok(Completion::Closed);
         }
@@ -367,7 +367,7 @@ impl Shared {
             // Not under the lock: a disk may take its time.
             drop(desk);
             let written = self.dir.write_result(&name, result.as_slice());
-            desk = self.turns.lock();
+            desk = self.waiters.lock();
             if desk.is_closing() {
                 self.dir.remove_result(&name);
                 return Ok(Completion::Closed);
@@ -375,16 +375,16 @@ impl Shared {
             desk.work.unclaim(op_id);
             if let Err(unwritten) = written {
                 let error = desk.work.could_not_write(op_id, status, &result, unwritten);
-                drop(self.turns.after_work(desk));
+                drop(self.waiters.after_work(desk));
                 return Err(error);
             }
             through_fifo = &nothing;
         }
         let completion = desk.work.complete(op_id, status, &result, through_fifo)?;
         if completion == Completion::Pending {
-            self.turns.stand_in(&mut desk);
+            self.waiters.stand_in(&mut desk);
         }
-        drop(self.turns.after_work(desk));
+        drop(self.waiters.after_work(desk));
         Ok(completion)
     }
 }

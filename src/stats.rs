@@ -8,11 +8,11 @@ pub(crate) struct Stats {
     pub(crate) arrived: u64,
     /// Handed to the harness.
     pub(crate) taken: u64,
-    /// Completed by the harness with a script there to take the result.
+    /// Completed by the harness with a command there to take the result.
     pub(crate) completed: u64,
-    /// Completed by the harness when the script was gone.
+    /// Completed by the harness when the command was gone.
     pub(crate) abandoned: u64,
-    /// Forgotten in the queue, because the script was gone.
+    /// Forgotten in the queue, because the command was gone.
     pub(crate) dropped: u64,
     /// Answered by the library: after the check, a further check, an unknown name.
     pub(crate) answered: u64,

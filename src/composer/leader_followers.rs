@@ -104,7 +104,7 @@ pub(crate) trait Kernel {
 pub(crate) struct LeaderFollowers<W, K> {
     desk: Mutex<Desk<W>>,
     /// Wakes those who wait for the leader to leave, or for the close to end.
-    turn: Condvar,
+    leader_left: Condvar,
     /// Wakes those who wait until the library's thread has done what was left for it.
     tended: Condvar,
     pub(crate) kernel: K,
@@ -167,7 +167,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
                 rung: false,
                 polled: false,
             }),
-            turn: Condvar::new(),
+            leader_left: Condvar::new(),
             tended: Condvar::new(),
             kernel,
         }
@@ -255,9 +255,12 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
     ) -> MutexGuard<'a, Desk<W>> {
         desk.followers += 1;
         desk = match left {
-            None => self.turn.wait(desk).unwrap_or_else(PoisonError::into_inner),
+            None => self
+                .leader_left
+                .wait(desk)
+                .unwrap_or_else(PoisonError::into_inner),
             Some(left) => {
-                self.turn
+                self.leader_left
                     .wait_timeout(desk, left)
                     .unwrap_or_else(PoisonError::into_inner)
                     .0
@@ -306,7 +309,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
             return;
         }
         if desk.followers > 0 {
-            self.turn.notify_one();
+            self.leader_left.notify_one();
         } else if !desk.stood_in {
             self.set_timer(desk, STAND_BY);
         }
@@ -334,7 +337,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
             self.kernel.ring();
         }
         if desk.followers > 0 {
-            self.turn.notify_one();
+            self.leader_left.notify_one();
         }
     }
 
@@ -429,7 +432,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         desk.thread_is_gone = true;
         self.tended.notify_all();
         self.call_consumer(desk);
-        self.turn.notify_all();
+        self.leader_left.notify_all();
     }
 
     // Closing
@@ -439,7 +442,10 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         let mut desk = self.lock();
         if desk.closing {
             while !desk.closed {
-                desk = self.turn.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                desk = self
+                    .leader_left
+                    .wait(desk)
+                    .unwrap_or_else(PoisonError::into_inner);
             }
             return false;
         }
@@ -447,7 +453,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         // Whoever polls the descriptor from now on finds it readable.
         desk.rung = true;
         self.kernel.ring();
-        self.turn.notify_all();
+        self.leader_left.notify_all();
         true
     }
 
@@ -460,7 +466,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
 
     pub(crate) fn end_close(&self, desk: &mut Desk<W>) {
         desk.closed = true;
-        self.turn.notify_all();
+        self.leader_left.notify_all();
         self.tended.notify_all();
     }
 }

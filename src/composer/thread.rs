@@ -62,7 +62,7 @@ fn start_locked(
         dir: dir.clone(),
         phase,
         options,
-        turns: LeaderFollowers::new(broker, signals),
+        waiters: LeaderFollowers::new(broker, signals),
         pollable: OnceCell::new(),
     });
 
@@ -133,19 +133,19 @@ impl<T> Slot<T> {
 
 fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Handover) {
     let mut kept = shared.dir.fds();
-    kept.extend(shared.turns.kernel.fds());
+    kept.extend(shared.waiters.kernel.fds());
     let own_lock = sys::take_own_table(shared.dir.fd(), &kept, lock.fd());
     drop(lock);
     // All that is held from here on goes with this thread, if need be by a panic.
     let mut ends = HeldEnds::new(
         shared.dir.clone(),
-        shared.turns.kernel.epoll().clone(),
+        shared.waiters.kernel.epoll().clone(),
         LATE,
     );
     let alive = match catch_unwind(AssertUnwindSafe(|| begin(shared, contents, &mut ends))) {
         Ok(Ok(alive)) => alive,
         Ok(Err(error)) => {
-            shared.turns.lock().work.empty_threads_hand();
+            shared.waiters.lock().work.empty_threads_hand();
             handover.begun.put(Err(error));
             return;
         }
@@ -161,11 +161,11 @@ fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Hando
         close(shared, &mut ends);
     }));
     if let Err(panic) = ran {
-        let mut desk = shared.turns.lock();
+        let mut desk = shared.waiters.lock();
         desk.work.empty_threads_hand();
         desk.work.fail(panicked(&*panic));
         desk.work.empty_threads_hand();
-        shared.turns.thread_is_gone(&mut desk);
+        shared.waiters.thread_is_gone(&mut desk);
     }
     // Clients see this harness go before the next one may come.
     drop(alive);
@@ -178,12 +178,12 @@ fn run(shared: &Shared, contents: Contents, lock: Arc<DirLock>, handover: &Hando
 
 /// Empties the directory, tells clients that a harness lives, and takes in what came meanwhile.
 fn begin(shared: &Shared, contents: Contents, ends: &mut HeldEnds) -> Result<Fd, Error> {
-    let mut desk = shared.turns.lock();
+    let mut desk = shared.waiters.lock();
     desk.work.empty(contents);
     desk.work.tend(ends);
     let alive = desk.work.come_alive()?;
     desk.work.tend(ends);
-    shared.turns.thread_tended(&mut desk);
+    shared.waiters.thread_tended(&mut desk);
     Ok(alive)
 }
 
@@ -192,7 +192,7 @@ fn serve(shared: &Shared, ends: &mut HeldEnds) {
     loop {
         let mut desk = wait(shared, ends, None);
         desk.work.tend(ends);
-        shared.turns.thread_tended(&mut desk);
+        shared.waiters.thread_tended(&mut desk);
         if desk.is_closing() {
             return;
         }
@@ -205,14 +205,14 @@ fn wait<'a>(
     ends: &mut HeldEnds,
     timeout: Option<Duration>,
 ) -> MutexGuard<'a, Desk<Broker>> {
-    let turns = &shared.turns;
-    let woken = turns.kernel.wait(timeout);
-    let mut desk = turns.lock();
+    let waiters = &shared.waiters;
+    let woken = waiters.kernel.wait(timeout);
+    let mut desk = waiters.lock();
     if woken.timer {
-        turns.timer_expired(&mut desk);
+        waiters.timer_expired(&mut desk);
     }
     if woken.watch {
-        turns.event_came(&mut desk);
+        waiters.event_came(&mut desk);
     }
     for id in woken.ends {
         desk.work.end_told(id, ends);
@@ -222,18 +222,18 @@ fn wait<'a>(
 
 /// Releases everyone, and gives commands some time to take what is theirs.
 fn close(shared: &Shared, ends: &mut HeldEnds) {
-    let turns = &shared.turns;
+    let waiters = &shared.waiters;
     let linger = shared.options.close_linger;
     let begun = Instant::now();
-    let mut desk = turns.lock();
+    let mut desk = waiters.lock();
     desk.work.begin_close();
-    turns.take_over(&mut desk);
+    waiters.take_over(&mut desk);
     desk.work.tend(ends);
     // Where more commands have not come than ends can be held open for, they share the time.
     let round = linger / u32::try_from(desk.work.rounds()).unwrap_or(u32::MAX);
     let mut round_end = begun.checked_add(round);
     while desk.work.sending() > 0 && begun.elapsed() < linger {
-        turns.thread_tended(&mut desk);
+        waiters.thread_tended(&mut desk);
         drop(desk);
         let left = round_end.map(|end| end.saturating_duration_since(Instant::now()));
         desk = wait(shared, ends, left);
@@ -244,8 +244,8 @@ fn close(shared: &Shared, ends: &mut HeldEnds) {
         desk.work.tend(ends);
     }
     desk.work.give_up(ends);
-    turns.kernel.stop_watching();
-    turns.thread_tended(&mut desk);
+    waiters.kernel.stop_watching();
+    waiters.thread_tended(&mut desk);
 }
 
 fn panicked(panic: &(dyn Any + Send)) -> Error {

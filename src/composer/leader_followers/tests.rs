@@ -90,7 +90,7 @@ fn a_wake_is_told_once() {
                 next => op_of(next),
             })
         });
-        model.turns.wake();
+        model.waiters.wake();
         model.arrive(1);
         assert_eq!(sorted(consumers.map(|c| c.join().unwrap())), [0, 1]);
         model.assert_idle();
@@ -103,14 +103,14 @@ fn a_wake_needs_no_operation() {
         let consumers = [1, 2].map(|_| {
             model.spawn(|model| {
                 assert!(matches!(model.next(), Ok(Next::Woken)));
-                model.turns.wake();
+                model.waiters.wake();
             })
         });
-        model.turns.wake();
+        model.waiters.wake();
         for consumer in consumers {
             consumer.join().unwrap();
         }
-        let look = || model.turns.next(Some(Duration::ZERO));
+        let look = || model.waiters.next(Some(Duration::ZERO));
         assert!(matches!(look(), Ok(Next::Woken)));
         assert!(matches!(look(), Ok(Next::Timeout)));
         model.assert_idle();
@@ -120,8 +120,8 @@ fn a_wake_needs_no_operation() {
 #[test]
 fn wakes_before_one_is_told_are_one() {
     check(2, 2, |model| {
-        model.turns.wake();
-        model.turns.wake();
+        model.waiters.wake();
+        model.waiters.wake();
         let consumer = model.spawn(|model| (model.next(), model.next()));
         model.arrive(1);
         let (first, second) = consumer.join().unwrap();
@@ -142,12 +142,12 @@ fn a_close_tells_everyone() {
             })
         });
         // Both get what they must whether the close comes before or after.
-        model.turns.wake();
+        model.waiters.wake();
         model.close();
         let woken = consumers.map(|c| c.join().unwrap());
         assert!(!(woken[0] && woken[1]));
         assert!(
-            model.turns.kernel.facts().bell,
+            model.waiters.kernel.facts().bell,
             "the descriptor stays readable"
         );
     });
@@ -175,7 +175,7 @@ fn an_error_tells_everyone() {
         let consumers = [1, 2].map(|_| model.spawn(|model| model.next().is_err()));
         let mut desk = model.lock();
         desk.work.failed = true;
-        drop(model.turns.after_work(desk));
+        drop(model.waiters.after_work(desk));
         assert_eq!(consumers.map(|c| c.join().unwrap()), [true, true]);
     });
 }
@@ -197,7 +197,7 @@ fn the_thread_stands_in() {
 #[test]
 fn the_thread_stands_in_after_a_look() {
     check_with_timer(true, 3, 1, |model| {
-        let looker = model.spawn(|model| model.turns.next(Some(Duration::ZERO)));
+        let looker = model.spawn(|model| model.waiters.next(Some(Duration::ZERO)));
         model.complete_slowly();
         let looked = looker.join().unwrap();
         assert!(matches!(looked, Ok(Next::Timeout)));
@@ -211,7 +211,7 @@ fn the_thread_stands_in_after_a_look() {
 fn the_thread_stands_in_after_a_wake() {
     check_with_timer(true, 3, 1, |model| {
         let consumer = model.spawn(|model| assert!(matches!(model.next(), Ok(Next::Woken))));
-        model.turns.wake();
+        model.waiters.wake();
         consumer.join().unwrap();
         model.arrive(1);
         model.wait_until_drained();
@@ -235,7 +235,7 @@ fn a_completion_comes_between() {
 fn the_descriptor_calls() {
     check(2, 2, |model| {
         let pollers = [1, 2].map(|_| model.spawn(|model| op_of(model.poll_for_next())));
-        model.turns.begin_polling(&mut model.lock());
+        model.waiters.begin_polling(&mut model.lock());
         model.arrive(1);
         model.arrive(2);
         assert_eq!(sorted(pollers.map(|p| p.join().unwrap())), [1, 2]);
@@ -248,7 +248,7 @@ fn the_descriptor_calls_for_an_operation_found_before() {
     check(2, 2, |model| {
         model.arrive(1);
         model.wait_until_drained();
-        model.turns.begin_polling(&mut model.lock());
+        model.waiters.begin_polling(&mut model.lock());
         assert_eq!(op_of(model.poll_for_next()), 1);
         model.assert_idle();
     });
@@ -257,8 +257,8 @@ fn the_descriptor_calls_for_an_operation_found_before() {
 #[test]
 fn the_descriptor_calls_for_a_wake_made_before() {
     check(2, 2, |model| {
-        model.turns.wake();
-        model.turns.begin_polling(&mut model.lock());
+        model.waiters.wake();
+        model.waiters.begin_polling(&mut model.lock());
         assert!(matches!(model.poll_for_next(), Ok(Next::Woken)));
         model.assert_idle();
     });
@@ -267,7 +267,7 @@ fn the_descriptor_calls_for_a_wake_made_before() {
 #[test]
 fn the_descriptor_calls_beside_a_leader() {
     check(2, 2, |model| {
-        model.turns.begin_polling(&mut model.lock());
+        model.waiters.begin_polling(&mut model.lock());
         let consumer = model.spawn(|model| op_of(model.next()));
         let poller = model.spawn(|model| op_of(model.poll_for_next()));
         model.arrive(1);
@@ -283,7 +283,7 @@ fn the_descriptor_calls_beside_a_leader() {
 #[test]
 fn an_abandoned_operation_calls_once() {
     check(2, 1, |model| {
-        model.turns.begin_polling(&mut model.lock());
+        model.waiters.begin_polling(&mut model.lock());
         let consumer = model.spawn(|model| op_of(model.next()));
         model.arrive(ABANDONED);
         model.arrive(1);
@@ -294,7 +294,7 @@ fn an_abandoned_operation_calls_once() {
 
 /// Gives up after an hour; what it was told before must not be lost.
 fn with_timeout(model: &Model) -> Option<u64> {
-    match model.turns.next(Some(HOUR)) {
+    match model.waiters.next(Some(HOUR)) {
         Ok(Next::Timeout | Next::Closed) => None,
         next => Some(op_of(next)),
     }

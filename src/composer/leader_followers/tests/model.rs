@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// An operation whose script is found dead when a consumer would take it.
+/// An operation whose command is found dead when a consumer would take it.
 pub(super) const ABANDONED: u64 = 0;
 
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
@@ -188,7 +188,7 @@ impl Work for ModelWork {
 /// A composer, with the kernel and the work modelled.
 #[derive(Clone)]
 pub(super) struct Model {
-    pub(super) turns: Arc<LeaderFollowers<ModelWork, ModelKernel>>,
+    pub(super) waiters: Arc<LeaderFollowers<ModelWork, ModelKernel>>,
     /// The library's, until the close.
     thread: Arc<std::sync::Mutex<Option<JoinHandle<()>>>>,
 }
@@ -205,7 +205,7 @@ impl Model {
             tended: 0,
         };
         let model = Model {
-            turns: Arc::new(LeaderFollowers::new(work, kernel)),
+            waiters: Arc::new(LeaderFollowers::new(work, kernel)),
             thread: Arc::default(),
         };
         let thread = model.spawn(Model::run);
@@ -224,58 +224,60 @@ impl Model {
     /// The library's thread.
     fn run(&self) {
         loop {
-            let calls = self.turns.kernel.wait_for_calls();
+            let calls = self.waiters.kernel.wait_for_calls();
             let mut desk = self.lock();
             if calls.call {
-                self.turns.kernel.change(|facts| facts.call = false);
+                self.waiters.kernel.change(|facts| facts.call = false);
             }
             if calls.timer {
-                self.turns.kernel.change(|facts| facts.timer = false);
-                self.turns.timer_expired(&mut desk);
+                self.waiters.kernel.change(|facts| facts.timer = false);
+                self.waiters.timer_expired(&mut desk);
             }
             if calls.event {
-                self.turns.event_came(&mut desk);
+                self.waiters.event_came(&mut desk);
             }
             desk.work.left = false;
             desk.work.tended += 1;
-            self.turns.thread_tended(&mut desk);
+            self.waiters.thread_tended(&mut desk);
             if desk.is_closing() {
-                self.turns.take_over(&mut desk);
+                self.waiters.take_over(&mut desk);
                 return;
             }
         }
     }
 
     pub(super) fn arrive(&self, id: u64) {
-        self.turns.kernel.change(|facts| facts.events.push_back(id));
+        self.waiters
+            .kernel
+            .change(|facts| facts.events.push_back(id));
     }
 
     /// Until somebody has taken the kernel's events.
     pub(super) fn wait_until_drained(&self) {
-        let kernel = &self.turns.kernel;
+        let kernel = &self.waiters.kernel;
         kernel.wait_until(|facts| facts.events.is_empty().then_some(()));
     }
 
     pub(super) fn next(&self) -> Result<Next, Error> {
-        self.turns.next(None)
+        self.waiters.next(None)
     }
 
     /// What a harness does that polls the composer's descriptor.
     pub(super) fn poll_for_next(&self) -> Result<Next, Error> {
         loop {
-            self.turns.kernel.poll(None);
-            match self.turns.next(Some(Duration::ZERO)) {
+            self.waiters.kernel.poll(None);
+            match self.waiters.next(Some(Duration::ZERO)) {
                 Ok(Next::Timeout) => thread::yield_now(),
                 next => return next,
             }
         }
     }
 
-    /// What completing an operation does when its script is slow.
+    /// What completing an operation does when its command is slow.
     pub(super) fn complete_slowly(&self) {
         let mut desk = self.lock();
-        self.turns.stand_in(&mut desk);
-        drop(self.turns.after_work(desk));
+        self.waiters.stand_in(&mut desk);
+        drop(self.waiters.after_work(desk));
     }
 
     /// What completing an operation does when the library's thread must hold its FIFO first.
@@ -283,7 +285,7 @@ impl Model {
         let mut desk = self.lock();
         let tended = desk.work.tended;
         desk.work.left = true;
-        let desk = self.turns.after_work(desk);
+        let desk = self.waiters.after_work(desk);
         assert!(desk.work.tended > tended || desk.closed);
     }
 
@@ -291,26 +293,26 @@ impl Model {
     pub(super) fn let_an_hour_pass(&self) {
         let _desk = self.lock();
         Instant::pass(HOUR);
-        self.turns.turn.expire();
-        self.turns.kernel.change(|_| {});
+        self.waiters.leader_left.expire();
+        self.waiters.kernel.change(|_| {});
     }
 
     /// `false` when another thread has closed it.
     pub(super) fn close(&self) -> bool {
-        if !self.turns.begin_close() {
+        if !self.waiters.begin_close() {
             return false;
         }
         let thread = self.thread.lock().unwrap().take();
-        self.turns.kernel.call_thread();
+        self.waiters.kernel.call_thread();
         thread.unwrap().join().unwrap();
         let mut desk = self.lock();
-        self.turns.end_close(&mut desk);
+        self.waiters.end_close(&mut desk);
         true
     }
 
     /// The desk, with everything as it must be whenever it is unlocked.
     pub(super) fn lock(&self) -> MutexGuard<'_, Desk<ModelWork>> {
-        let desk = self.turns.lock();
+        let desk = self.waiters.lock();
         assert!(
             desk.closing
                 || desk.led
@@ -320,7 +322,7 @@ impl Model {
                 || desk.timer_due.is_some(),
             "nobody watches, and nobody will"
         );
-        let facts = self.turns.kernel.facts();
+        let facts = self.waiters.kernel.facts();
         assert_eq!(desk.stood_in, facts.thread_watches);
         assert_eq!(desk.rung, facts.bell);
         assert!(!(desk.led && desk.stood_in) || desk.closing, "two watch");
