@@ -110,6 +110,9 @@ pub(crate) struct LeaderFollowers<W, K> {
     pub(crate) kernel: K,
 }
 
+/// The desk, locked.
+pub(crate) type LockedDesk<'a, W> = MutexGuard<'a, Desk<W>>;
+
 /// The work, and who is at it.
 pub(crate) struct Desk<W> {
     pub(crate) work: W,
@@ -173,7 +176,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         }
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Desk<W>> {
+    pub(crate) fn lock(&self) -> LockedDesk<'_, W> {
         // A panic under the lock has been reported to its caller; what it left is still usable.
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,10 +223,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
         result
     }
 
-    fn consumer_calls_thread<'a>(
-        &'a self,
-        mut desk: MutexGuard<'a, Desk<W>>,
-    ) -> MutexGuard<'a, Desk<W>> {
+    fn consumer_calls_thread<'a>(&'a self, mut desk: LockedDesk<'a, W>) -> LockedDesk<'a, W> {
         desk.at_the_thread += 1;
         desk = self.call_thread(desk);
         desk.at_the_thread -= 1;
@@ -231,7 +231,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
     }
 
     /// Calls the library's thread if something was left for it, and waits for it if need be.
-    fn call_thread<'a>(&'a self, mut desk: MutexGuard<'a, Desk<W>>) -> MutexGuard<'a, Desk<W>> {
+    fn call_thread<'a>(&'a self, mut desk: LockedDesk<'a, W>) -> LockedDesk<'a, W> {
         if desk.work.needs_call() {
             self.kernel.call_thread();
         }
@@ -250,9 +250,9 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
 
     fn follow<'a>(
         &'a self,
-        mut desk: MutexGuard<'a, Desk<W>>,
+        mut desk: LockedDesk<'a, W>,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Desk<W>> {
+    ) -> LockedDesk<'a, W> {
         desk.followers += 1;
         desk = match left {
             None => self
@@ -281,9 +281,9 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
 
     fn lead<'a>(
         &'a self,
-        mut desk: MutexGuard<'a, Desk<W>>,
+        mut desk: LockedDesk<'a, W>,
         left: Option<Duration>,
-    ) -> MutexGuard<'a, Desk<W>> {
+    ) -> LockedDesk<'a, W> {
         // Without waiting: from the last look on, the desk must stay locked.
         if desk.work.needs_call() {
             self.kernel.call_thread();
@@ -350,10 +350,7 @@ impl<W: Work, K: Kernel> LeaderFollowers<W, K> {
 
     /// For every thread of the harness but a consumer: what was found is a consumer's to take, what was
     /// left the library's thread's to do.
-    pub(crate) fn after_work<'a>(
-        &'a self,
-        desk: MutexGuard<'a, Desk<W>>,
-    ) -> MutexGuard<'a, Desk<W>> {
+    pub(crate) fn after_work<'a>(&'a self, desk: LockedDesk<'a, W>) -> LockedDesk<'a, W> {
         let mut desk = self.call_thread(desk);
         self.tell(&mut desk);
         desk

@@ -2,7 +2,7 @@
 //! of the harness does, and lets everyone go in the end.
 
 use super::Shared;
-use super::leader_followers::{Desk, LeaderFollowers};
+use super::leader_followers::{LeaderFollowers, LockedDesk};
 use super::signals::{LATE, Signals};
 use crate::broker::Broker;
 use crate::control_dir::{Contents, ControlDir, DirLock};
@@ -16,7 +16,7 @@ use crossbeam_utils::atomic::AtomicCell;
 use once_cell::sync::OnceCell;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -204,7 +204,7 @@ fn wait<'a>(
     shared: &'a Shared,
     ends: &mut HeldEnds,
     timeout: Option<Duration>,
-) -> MutexGuard<'a, Desk<Broker>> {
+) -> LockedDesk<'a, Broker> {
     let waiters = &shared.waiters;
     let woken = waiters.kernel.wait(timeout);
     let mut desk = waiters.lock();
