@@ -17,8 +17,8 @@ STOPPED: Final = "ended: the harness was told to stop\n"
 
 
 def farewell(error: BaseException) -> str:
-    """The line for every command of a harness that ends with `error`: it failed, or, where that is no
-    Exception, was told to stop.
+    """The line for every command of a harness that ends with `error`: it failed, or was told to
+    stop, where that is no Exception.
     """
     if not isinstance(error, Exception):
         return STOPPED
