@@ -135,7 +135,14 @@ impl Retry {
     /// What was taken by [`Retry::take_due`] has been tried.
     pub(super) fn tried(&mut self) {
         self.trying = (BTreeSet::new(), false);
-        if self.doubtful.is_empty() && !self.rescan {
+        self.settle();
+    }
+
+    /// Nothing is due when nothing is left to be tried.
+    fn settle(&mut self) {
+        // What is being tried at this moment may fail once more.
+        let is_trying = self.trying.1 || !self.trying.0.is_empty();
+        if self.doubtful.is_empty() && !self.rescan && !is_trying {
             self.again = None;
         }
     }
@@ -157,9 +164,7 @@ impl Retry {
         self.waiting_to_watch.remove(&id);
         self.waiting_to_deliver.remove(&id);
         self.doubtful.remove(&id);
-        if self.doubtful.is_empty() && !self.rescan {
-            self.again = None;
-        }
+        self.settle();
     }
 
     // Deadlines
@@ -231,6 +236,29 @@ fn first(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_fails_once_more_is_tried_again_though_another_succeeds_first() {
+        let mut retry = Retry::new();
+        let mut now = Instant::now();
+        for id in [1, 2, 3] {
+            retry.try_again(id, now);
+        }
+        let mut after = AT_FIRST;
+        for left in [vec![1, 2, 3], vec![2, 3], vec![3]] {
+            assert_eq!(retry.due_after(now), Some(after));
+            now += after;
+            after *= 2;
+            let (due, _) = retry.take_due(now);
+            assert_eq!(due.into_iter().collect::<Vec<_>>(), left);
+            retry.forget(left[0]);
+            for id in &left[1..] {
+                retry.try_again(*id, now);
+            }
+            retry.tried();
+        }
+        assert_eq!(retry.due_after(now), None);
+    }
 
     #[test]
     fn a_release_that_is_postponed_delays_no_other() {
