@@ -62,7 +62,7 @@ test-model:
 	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
 
 test-static-command: all
-	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
+	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test init --test install --test outside
 
 test-install: all
 	tests/installed.sh
