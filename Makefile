@@ -67,7 +67,7 @@ test-msrv:
 	@CARGO_TARGET_DIR=$(CURDIR)/target/msrv tests/msrv.sh
 
 test-static-command: all
-	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test install --test outside
+	JEPSEN_COMPOSER=$(CURDIR)/$(COMMAND) $(CARGO) test --locked --package jepsen-composer --test command --test init --test install --test outside
 
 test-install: all
 	tests/installed.sh

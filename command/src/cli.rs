@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::failure::{EXIT_IO, Failure};
+use crate::init::{self, Base, Harness, Init};
 use crate::install::{self, Checks, Install};
 use crate::options::{
     DEFAULT_OP_TIMEOUT, DEFAULT_WAIT, INSTALLED_OP_LOST, Options, seconds, status,
@@ -38,6 +39,18 @@ jepsen-composer: Antithesis test commands for a Jepsen-style harness
       --op-lost STATUS, --check-lost STATUS   default 0 and 75: a harness that died is
                          reported once, by the check
 
+  jepsen-composer init DIR [--harness python|jepsen|java|c|command] [--name NAME]
+                  [--database-image IMAGE] [--base alpine|debian]
+      Make all that one submits for a first run: a harness that works, its Dockerfile, a
+      test template, docker-compose.yaml with its config image, and a README of what to do
+      next. At a terminal it asks for what is missing. It replaces nothing.
+      --harness ...      what the harness is written in; command: each test command works
+                         by itself, in sh, without a harness
+      --name NAME        of the test, its template, container and image; default the
+                         directory's name, or jepsen
+      --database-image IMAGE   with a tag; default postgres:17.6
+      --base ...         what the harness' image is made from; default alpine
+
   jepsen-composer setup-complete
       Tell Antithesis that testing may begin. Call it once the harness is open, never
       from a test command.
@@ -49,7 +62,8 @@ A test command exits 0 when a signal ends it, and with the result's own status w
 stdout fails; check always is one. By hand, signals end op, and 74 says that stdout failed.
 
 Exit status: the operation's or the check's (1: the history is invalid, or the harness
-failed); --lost; 64 wrong usage; 73 install cannot write; 74 input or output failed.
+failed); --lost; 64 wrong usage; 73 install or init cannot write; 74 input or output
+failed.
 ";
 
 /// Runs the command that the arguments, or the name, ask for. Returns the exit status.
@@ -65,7 +79,7 @@ pub fn run(args: Vec<OsString>) -> Result<u8, Failure> {
     let Some(command) = args.next() else {
         // Antithesis calls its commands without arguments.
         return Err(Failure::usage(match name.starts_with(b"jepsen-composer") {
-            true => "op, check, install or setup-complete?".to_owned(),
+            true => "op, check, install, init or setup-complete?".to_owned(),
             false => called::explain(name).unwrap_or_default(),
         }));
     };
@@ -104,6 +118,10 @@ fn administer(command: &[u8], mut parser: Parser) -> Result<u8, Failure> {
             };
             say(&install::run(&install)?)
         }
+        b"init" => match parse_init(parser)? {
+            Some(init) => say(&init::run(init)?),
+            None => say(HELP),
+        },
         b"setup-complete" => match parser.next().map_err(Failure::usage)? {
             None => say(&setup_complete::run()?),
             Some(Short('h') | Long("help")) => say(HELP),
@@ -168,6 +186,39 @@ fn parse_install(mut parser: Parser) -> Result<Option<Install>, Failure> {
     Ok(Some(install))
 }
 
+fn parse_init(mut parser: Parser) -> Result<Option<Init>, Failure> {
+    let mut dir = None;
+    let (mut harness, mut name, mut database_image) = (None, None, None);
+    let mut base = Base::Alpine;
+    while let Some(arg) = parser.next().map_err(Failure::usage)? {
+        match arg {
+            Long("harness") => {
+                let choices = "python, jepsen, java, c or command";
+                harness = Some(parsed(&mut parser, "--harness", choices, Harness::named)?);
+            }
+            Long("name") => name = Some(checked(&mut parser, "--name", init::check_name)?),
+            Long("database-image") => {
+                let option = "--database-image";
+                database_image = Some(checked(&mut parser, option, init::check_image)?);
+            }
+            Long("base") => {
+                base = parsed(&mut parser, "--base", "alpine or debian", Base::named)?;
+            }
+            Short('h') | Long("help") => return Ok(None),
+            Value(value) if dir.is_none() && !value.is_empty() => dir = Some(value),
+            other => return Err(Failure::usage(other.unexpected())),
+        }
+    }
+    let dir = dir.ok_or_else(|| Failure::usage("init: into which directory?"))?;
+    Ok(Some(Init {
+        dir: dir.into(),
+        harness,
+        name,
+        database_image,
+        base,
+    }))
+}
+
 fn directory(parser: &mut Parser) -> Result<OsString, Failure> {
     let value = parser.value().map_err(Failure::usage)?;
     match value.is_empty() {
@@ -189,6 +240,21 @@ fn parsed<T>(
             "{option}: {expected} expected, not \"{value}\""
         ))
     })
+}
+
+/// A value that `check` has nothing to say against.
+fn checked(
+    parser: &mut Parser,
+    option: &str,
+    check: impl Fn(&str) -> Result<(), String>,
+) -> Result<String, Failure> {
+    let value = parser.value().map_err(Failure::usage)?;
+    // What is no text is nothing that can be allowed either.
+    let value = value.to_string_lossy().into_owned();
+    match check(&value) {
+        Ok(()) => Ok(value),
+        Err(why) => Err(Failure::usage(format_args!("{option}: {why}"))),
+    }
 }
 
 fn say(text: &str) -> Result<u8, Failure> {

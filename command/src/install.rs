@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A file could not be made (`EX_CANTCREAT`).
-const EXIT_CANNOT_CREATE: u8 = 73;
+pub const EXIT_CANNOT_CREATE: u8 = 73;
 
 /// Which check commands a template gets.
 #[derive(Clone, Copy)]
@@ -69,9 +69,7 @@ pub fn run(install: &Install) -> Result<String, Failure> {
     };
     let helper = compose(&told)
         .ok_or_else(|| Failure::usage("--dir: too long, or with a line break in it"))?;
-    let program = std::env::current_exe()
-        .map_err(|error| cannot("find", "/proc/self/exe".as_ref(), error))?;
-    let program = fs::read(&program).map_err(|error| cannot("read", &program, error))?;
+    let program = program()?;
 
     let mut builder = DirBuilder::new();
     let made = builder.recursive(true).mode(0o755).create(template);
@@ -106,6 +104,13 @@ pub fn run(install: &Install) -> Result<String, Failure> {
         }
     }
     Ok(told)
+}
+
+/// This program, to be copied.
+pub fn program() -> Result<Vec<u8>, Failure> {
+    let path = std::env::current_exe()
+        .map_err(|error| cannot("find", "/proc/self/exe".as_ref(), error))?;
+    fs::read(&path).map_err(|error| cannot("read", &path, error))
 }
 
 /// Someone's own test command of the same name is not ours to replace.
@@ -148,7 +153,8 @@ fn put(template: &Path, name: &OsStr, content: &[u8], mode: u32) -> Result<(), F
     })
 }
 
-fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+/// Makes a file, which must not exist yet.
+pub fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let mut file: File = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -159,7 +165,7 @@ fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(mode))
 }
 
-fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {
+pub fn cannot(what: &str, path: &Path, error: io::Error) -> Failure {
     Failure::new(
         EXIT_CANNOT_CREATE,
         format_args!("cannot {what} {}: {error}", path.display()),

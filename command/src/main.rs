@@ -1,8 +1,8 @@
 //! The `jepsen-composer` command: Antithesis' side of the control directory.
 //!
 //! `op` and `check` ask the harness for an operation or for the verdict; `install` puts them into a
-//! test template, where they are told apart by the name they are called by; `setup-complete` tells
-//! Antithesis that testing may begin.
+//! test template, where they are told apart by the name they are called by; `init` makes all files of a
+//! first run; `setup-complete` tells Antithesis that testing may begin.
 //!
 //! Antithesis reports every command that exits non-zero. So the exit status of a test command is the
 //! harness' own or, whatever happens to the command, what the protocol says for "nothing was found".
@@ -18,6 +18,7 @@ mod client;
 mod failure;
 mod harness;
 mod helper_file;
+mod init;
 mod install;
 mod name;
 mod options;
