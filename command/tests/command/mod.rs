@@ -6,12 +6,12 @@ pub mod protocol;
 pub mod raw;
 
 use jepsen_antithesis::{Composer, Next, Options};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -106,6 +106,14 @@ impl Running {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let hear_signals = || {
+            // nohup(1), which may have started these tests, lets nobody hear this one.
+            // SAFETY: the default disposition runs no handler.
+            unsafe { nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+            Ok(())
+        };
+        // SAFETY: signal(2) is safe between fork and exec.
+        unsafe { command.pre_exec(hear_signals) };
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().map(collect);
         let stderr = child.stderr.take().map(collect);
