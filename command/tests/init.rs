@@ -336,7 +336,10 @@ fn nothing_is_replaced_and_then_nothing_is_made() {
             let ended = start_init(&place, &place.path().join("other"), harness);
             ended.assert_told(73, other.to_str().unwrap());
             assert!(ended.stderr.contains("exists"), "{}", ended.stderr);
-            assert_eq!(files(&place.path().join("other")), [other.clone()]);
+            assert_eq!(
+                files(&place.path().join("other")),
+                std::slice::from_ref(&other)
+            );
             fs::remove_dir_all(place.path().join("other")).unwrap();
         }
     }

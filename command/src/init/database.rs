@@ -1,37 +1,52 @@
 //! What the compose file says of a database, by the name of its image.
 
-/// Repository names' last parts, the environment that the image demands, and the health check's
-/// command. It must ask by network: the images' set-up runs a server that listens on a socket alone.
-const KNOWN: &[(&str, &[(&str, &str)], &str)] = &[
-    (
-        "postgres",
-        &[("POSTGRES_PASSWORD", "test")],
-        r#"["CMD", "pg_isready", "-h", "127.0.0.1", "-U", "postgres"]"#,
-    ),
-    (
-        "mysql",
-        &[("MYSQL_ROOT_PASSWORD", "test")],
-        r#"["CMD", "mysqladmin", "ping", "-h", "127.0.0.1", "-ptest"]"#,
-    ),
-    (
-        "mariadb",
-        &[("MARIADB_ROOT_PASSWORD", "test")],
-        r#"["CMD", "healthcheck.sh", "--connect", "--innodb_initialized"]"#,
-    ),
-    ("redis", &[], r#"["CMD", "redis-cli", "ping"]"#),
-    ("valkey", &[], r#"["CMD", "valkey-cli", "ping"]"#),
-    (
-        "mongo",
-        &[],
-        r#"["CMD", "mongosh", "--quiet", "--eval", "db.adminCommand('ping')"]"#,
-    ),
+/// An image that init knows, by the last part of its repository's name.
+struct Known {
+    name: &'static str,
+    /// What the image demands.
+    environment: Option<(&'static str, &'static str)>,
+    /// The health check's command. It asks by network where it can: while an image sets its database
+    /// up, it runs a server that listens on a socket alone.
+    test: &'static str,
+}
+
+const KNOWN: [Known; 6] = [
+    Known {
+        name: "postgres",
+        environment: Some(("POSTGRES_PASSWORD", "test")),
+        test: r#"["CMD", "pg_isready", "-h", "127.0.0.1", "-U", "postgres"]"#,
+    },
+    Known {
+        name: "mysql",
+        environment: Some(("MYSQL_ROOT_PASSWORD", "test")),
+        test: r#"["CMD", "mysqladmin", "ping", "-h", "127.0.0.1", "-ptest"]"#,
+    },
+    Known {
+        name: "mariadb",
+        environment: Some(("MARIADB_ROOT_PASSWORD", "test")),
+        test: r#"["CMD", "healthcheck.sh", "--connect", "--innodb_initialized"]"#,
+    },
+    Known {
+        name: "redis",
+        environment: None,
+        test: r#"["CMD", "redis-cli", "ping"]"#,
+    },
+    Known {
+        name: "valkey",
+        environment: None,
+        test: r#"["CMD", "valkey-cli", "ping"]"#,
+    },
+    Known {
+        name: "mongo",
+        environment: None,
+        test: r#"["CMD", "mongosh", "--quiet", "--eval", "db.adminCommand('ping')"]"#,
+    },
 ];
 
-fn known(image: &str) -> Option<(&'static [(&'static str, &'static str)], &'static str)> {
+fn known(image: &str) -> Option<&'static Known> {
     let last = image.rsplit('/').next()?;
     let name = last.split([':', '@']).next()?;
-    let found = KNOWN.iter().find(|(known, ..)| *known == name)?;
-    Some((found.1, found.2))
+    KNOWN.iter().find(|known| known.name == name)
 }
 
 /// Whether the compose file needs no more.
@@ -41,25 +56,19 @@ pub fn is_known(image: &str) -> bool {
 
 /// Lines of the compose file; perhaps none.
 pub fn environment(image: &str) -> String {
-    let variables = known(image).map_or(&[][..], |(variables, _)| variables);
-    let lines = variables
-        .iter()
-        .map(|(name, value)| format!("      {name}: {value}\n"));
-    match variables {
-        [] => String::new(),
-        _ => format!("    environment:\n{}", lines.collect::<String>()),
+    match known(image).and_then(|known| known.environment) {
+        Some((name, value)) => format!("    environment:\n      {name}: {value}\n"),
+        None => String::new(),
     }
 }
 
 /// Lines of the compose file.
 pub fn healthcheck(image: &str) -> String {
+    const UNKNOWN: &str =
+        "      # Replace it by a command that succeeds once the database accepts connections.\n";
     match known(image) {
-        Some((_, test)) => format!("      test: {test}\n"),
-        None => {
-            "      # Replace it by a command that succeeds once the database accepts connections.\n\
-                 \x20     test: [\"CMD\", \"true\"]\n"
-                .to_owned()
-        }
+        Some(known) => format!("      test: {}\n", known.test),
+        None => format!("{UNKNOWN}      test: [\"CMD\", \"true\"]\n"),
     }
 }
 
