@@ -5,7 +5,7 @@
   ; mvn -f bindings/jvm install -DskipTests puts the first one into your local repository.
   :dependencies [[org.jepsenantithesis/jepsen-antithesis "0.1.0"]
                  ; Jepsen brings an old JNA along.
-                 [net.java.dev.jna/jna "5.18.1"]
+                 [net.java.dev.jna/jna "5.19.1"]
                  [org.clojure/clojure "1.12.4"]
                  [jepsen "0.3.11"]
                  [org.xerial/sqlite-jdbc "3.50.3.0"]]
