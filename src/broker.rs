@@ -283,6 +283,10 @@ impl Broker {
             }
             return;
         }
+        if self.table.has_ended(stat.file) {
+            self.dir.remove(&name);
+            return;
+        }
         let id = self.insert(name, stat, by_rename, now);
         if self.closing {
             return self.release(id);
@@ -669,7 +673,10 @@ impl Broker {
                 let last_word = LastWord::of(status, entry.may_repeat);
                 let marked = fifo::say(&writer, last_word);
                 // It was opened by this name a moment ago.
-                self.dir.remove(&entry.fifo.name);
+                if !self.dir.remove(&entry.fifo.name) {
+                    let file = entry.fifo.file;
+                    self.table.note_ended(file);
+                }
                 self.stats.released += u64::from(status.is_none());
                 self.forget(id);
                 drop(writer);
@@ -732,7 +739,7 @@ impl Broker {
             if self.options.results == Results::File && entry.kind.is_some() {
                 self.dir.remove_result(&entry.fifo.name);
             }
-            self.dir.remove_if(&entry.fifo.name, entry.fifo.file);
+            self.unlink(id);
             self.forget(id);
         }
     }
@@ -1055,7 +1062,10 @@ impl Broker {
             {
                 return;
             }
-            self.dir.remove_if(&entry.fifo.name, entry.fifo.file);
+            let file = entry.fifo.file;
+            if !self.dir.remove_if(&entry.fifo.name, file) {
+                self.table.note_ended(file);
+            }
         }
     }
 

@@ -419,15 +419,20 @@ impl ControlDir {
         Mode::from_bits_truncate(if self.shared { 0o644 } else { 0o600 })
     }
 
-    /// Removes a name; one that is gone already is no error.
-    pub(crate) fn remove(&self, name: &CStr) {
-        let _ = unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir);
+    /// Removes a name. `false` when it is still there.
+    pub(crate) fn remove(&self, name: &CStr) -> bool {
+        matches!(
+            unlinkat(self.fd(), name, UnlinkatFlags::NoRemoveDir),
+            Ok(()) | Err(Errno::ENOENT)
+        )
     }
 
-    /// Removes a name if it is still this file's.
-    pub(crate) fn remove_if(&self, name: &CStr, file: FileId) {
-        if self.stat(name).is_ok_and(|stat| stat.file == file) {
-            self.remove(name);
+    /// Removes a name if it is still this file's. `false` when it is still there, and may be.
+    pub(crate) fn remove_if(&self, name: &CStr, file: FileId) -> bool {
+        match self.stat(name) {
+            Ok(stat) if stat.file == file => self.remove(name),
+            Ok(_) | Err(Errno::ENOENT) => true,
+            Err(_) => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Errors that pass: nothing is dropped for them, and nobody is taken for dead.
 
 mod common;
-use common::{Control, take};
+use common::{Control, take, take_nothing};
 use jepsen_antithesis::{Composer, Options};
 use nix::unistd::{Gid, Uid};
 use std::fs;
@@ -88,6 +88,21 @@ fn a_directory_that_cannot_be_searched_for_a_while_loses_nothing() {
             reader.unwrap_or_else(|| scope.spawn(read)).join().unwrap();
             is_open.recv().unwrap();
         }
+
+        // A name that cannot be removed does not begin its operation anew, by whatever event.
+        make("op-3");
+        line("took op-3");
+        let path = dir.join("op-3");
+        let reader = scope.spawn(move || fs::read(path).unwrap());
+        allow(0o500);
+        go_on.write_all(b"\n").unwrap();
+        line("completed op-3");
+        assert_eq!(reader.join().unwrap(), b"done");
+        allow(0o700);
+        fs::rename(dir.join("op-3"), dir.join("op-4")).unwrap();
+        go_on.write_all(b"\n").unwrap();
+        line("nothing came");
+        assert!(!dir.join("op-4").exists());
     });
     drop(go_on);
     assert!(harness.wait().unwrap().success());
@@ -114,5 +129,14 @@ fn a_harness_of_nobody() {
         let completion = composer.complete(op.id, 0, b"done").unwrap();
         println!("completed {name}: {completion:?}");
     }
+
+    let op = take(&composer);
+    println!("took op-3");
+    lines.next().unwrap().unwrap();
+    composer.complete(op.id, 0, b"done").unwrap();
+    println!("completed op-3");
+    lines.next().unwrap().unwrap();
+    take_nothing(&composer);
+    println!("nothing came");
     assert!(lines.next().is_none());
 }

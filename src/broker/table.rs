@@ -6,11 +6,13 @@ use crate::fifo::{Fifo, Reader};
 use crate::op::{Kinds, Reply};
 use crate::protocol::Kind;
 use crate::sys::FileId;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 pub(super) struct Table {
     entries: HashMap<u64, Entry>,
     ids_by_file: HashMap<FileId, u64>,
+    /// Files of operations that have ended, and whose names could not be removed.
+    ended: HashSet<FileId>,
     queued_ops: VecDeque<u64>,
     queued_checks: VecDeque<u64>,
     next_id: u64,
@@ -55,6 +57,7 @@ impl Table {
         Table {
             entries: HashMap::new(),
             ids_by_file: HashMap::new(),
+            ended: HashSet::new(),
             queued_ops: VecDeque::new(),
             queued_checks: VecDeque::new(),
             next_id: 1,
@@ -151,6 +154,18 @@ impl Table {
     }
 
     // The end of a FIFO
+
+    /// The name of a FIFO that ends cannot be removed: its operation must not begin anew.
+    pub(super) fn note_ended(&mut self, file: FileId) {
+        if file.is_unique() {
+            self.ended.insert(file);
+        }
+    }
+
+    /// Whether this is the file of an operation that has ended.
+    pub(super) fn has_ended(&self, file: FileId) -> bool {
+        !self.ended.is_empty() && self.ended.contains(&file)
+    }
 
     /// Forgets an operation, and its file with it: from here on the same name is another operation.
     pub(super) fn remove(&mut self, id: u64) -> Option<Entry> {

@@ -40,6 +40,13 @@ pub(crate) struct FileId {
     born_ns: i128,
 }
 
+impl FileId {
+    /// Whether no other file ever has this id.
+    pub(crate) fn is_unique(self) -> bool {
+        self.born_ns != 0
+    }
+}
+
 impl Stat {
     pub(crate) fn is_fifo(&self) -> bool {
         self.mode & libc::S_IFMT == libc::S_IFIFO
