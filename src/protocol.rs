@@ -98,7 +98,7 @@ pub const ENDED: &str = "ended: the check has begun; this operation was not run\
 /// What an operation is answered that has been taken, and not completed for so long.
 pub fn running_line(after: Duration) -> String {
     format!(
-        "running: not complete after {} s; the operation goes on\n",
+        "running: not complete after {} s; if it has begun, it goes on\n",
         after.as_secs_f64()
     )
 }

@@ -220,7 +220,7 @@ fn a_command_whose_operation_goes_on_is_answered_and_its_name_is_free() {
     assert!(!composer.abandoned(op.id).unwrap());
     assert_eq!(
         script.text(),
-        "running: not complete after 0.5 s; the operation goes on\n100\n"
+        "running: not complete after 0.5 s; if it has begun, it goes on\n100\n"
     );
     assert!(composer.abandoned(op.id).unwrap());
     // The same name is another operation by now.

@@ -227,7 +227,7 @@ class TestRelease:
     def test_of_one_that_was_taken(self, driver: Driver, composer: Composer) -> None:
         script = driver.op()
         op = take_op(composer)
-        running = "running: not complete after 0.3 s; the operation goes on\n"
+        running = "running: not complete after 0.3 s; if it has begun, it goes on\n"
         assert script.result() == (0, running)
         assert op.abandoned
         assert op.complete("late") is Completion.BROKEN_PIPE

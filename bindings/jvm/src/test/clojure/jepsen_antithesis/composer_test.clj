@@ -346,10 +346,10 @@
             _       @started
             others  [(op! dir) (op! dir)]
             told    (fn [line] {:exit 0, :out (str line "\n"), :err ""})]
-        (is (= (told "running: not complete after 0.5 s; the operation goes on")
+        (is (= (told "running: not complete after 0.5 s; if it has begun, it goes on")
                (result running)))
         ; The nemesis' thread is free, so one of them was taken.
-        (is (= #{(told "running: not complete after 0.5 s; the operation goes on")
+        (is (= #{(told "running: not complete after 0.5 s; if it has begun, it goes on")
                  (told "waiting: no operation could begin within 0.5 s")}
                (set (map result others))))
         (reset! slow? false)

@@ -108,7 +108,7 @@
     (with-open [composer (native/open! dir {:op-release-after-ms 200})]
       (let [script (script! dir "op-1")
             op     (native/next! composer)]
-        (is (= [0 "running: not complete after 0.2 s; the operation goes on\n"]
+        (is (= [0 "running: not complete after 0.2 s; if it has begun, it goes on\n"]
                ((juxt :exit :out) (result script))))
         (is (native/abandoned? op))
         (is (= :broken-pipe (native/complete! op 0 "")))))))

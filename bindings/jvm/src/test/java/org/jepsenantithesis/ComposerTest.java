@@ -340,7 +340,7 @@ class ComposerTest {
         Script running = Script.start(tmp, "op-1")) {
       FifoOp op = composer.next();
       try (Script waiting = Script.start(tmp, "op-2")) {
-        assertEquals("running: not complete after 0.2 s; the operation goes on\n", running.out());
+        assertEquals("running: not complete after 0.2 s; if it has begun, it goes on\n", running.out());
         assertEquals(0, running.status());
         assertEquals("waiting: no operation could begin within 0.2 s\n", waiting.out());
         assertEquals(0, waiting.status());
