@@ -107,9 +107,16 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let hear_signals = || {
-            // nohup(1), which may have started these tests, lets nobody hear this one.
-            // SAFETY: the default disposition runs no handler.
-            unsafe { nix::sys::signal::signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+            // Who starts the tests in the background, or by nohup(1), lets nobody hear some of these.
+            for signal in [
+                Signal::SIGHUP,
+                Signal::SIGINT,
+                Signal::SIGQUIT,
+                Signal::SIGTERM,
+            ] {
+                // SAFETY: the default disposition runs no handler.
+                unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }?;
+            }
             Ok(())
         };
         // SAFETY: signal(2) is safe between fork and exec.
