@@ -23,7 +23,7 @@ def _first(pattern: str, file: str) -> str:
 
 VERSION = _first(r'^version = "(.*)"', "Cargo.toml")
 RUST_VERSION = _first(r'^rust-version = "(.*)"', "Cargo.toml")
-ABI = _first(r"^pub const JEP_ABI_VERSION: u32 = (.*);", "src/ffi/mod.rs")
+ABI = _first(r"^pub const JEP_ABI_VERSION: u32 = (.*);", "src/ffi/types.rs")
 
 
 def epoch() -> int:

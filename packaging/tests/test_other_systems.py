@@ -75,6 +75,7 @@ def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: P
 
 
 # This Python was built on musl 1.2.5.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "system"),
     [(f"{arch}-linux-musl", ("trixie", "musl")) for arch in ("x86_64", "aarch64")],

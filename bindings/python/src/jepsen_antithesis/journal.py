@@ -6,7 +6,7 @@ What JSON does not have is an object with one key, which begins with a dollar si
 ``{"$float": "NaN"}``           a number that is not finite; also ``Infinity``, ``-Infinity``
 ``{"$tuple": […]}``             a tuple
 ``{"$set": […]}``               a set; ``$frozenset`` a frozenset
-``{"$bytes": "…"}``             bytes, in base64
+``{"$bytes": "…"}``             bytes, in hexadecimal
 ``{"$keyword": "append"}``      a `Keyword`
 ``{"$map": [[key, value], …]}`` a dict with keys that are not strings, or begin with a dollar sign
 =============================== ===============================================================
@@ -16,7 +16,6 @@ Anything else is written as its string, and what contains itself as ``"…"`` th
 
 from __future__ import annotations
 
-import base64
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -82,7 +81,7 @@ def _encode(value: Any, outer: tuple[int, ...]) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"$float": _non_finite(value)}
     if isinstance(value, (bytes, bytearray)):
-        return {"$bytes": base64.b64encode(value).decode()}
+        return {"$bytes": value.hex()}
     if id(value) in outer:
         return "…"
     outer = (*outer, id(value))
@@ -110,7 +109,7 @@ _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$tuple": tuple,
     "$set": set,
     "$frozenset": frozenset,
-    "$bytes": base64.b64decode,
+    "$bytes": bytes.fromhex,
     "$keyword": edn.Keyword,
     "$map": dict,
 }
