@@ -1,0 +1,51 @@
+"""Checkers: whether a history is what the system promises.
+
+A checker is a function of ``(test, history, opts)`` that returns a map with ``valid``: True, False
+or ``"unknown"``, and whatever explains it. An object with a method ``check`` of the same form
+serves as well. ``opts["dir"]`` is the test's directory, for files (None without a store).
+
+A checker that raises, or returns no such map, has failed. Its result is unknown, with the keys
+``checker_failed`` (the exception in one line) and ``error`` (the traceback). A failed checker is a
+failure of the harness, so that a checker that never works is noticed; see `failures`. One that
+runs out of memory or time (MemoryError, TimeoutError and its like) is unknown and has not failed.
+"""
+
+from __future__ import annotations
+
+from .banks import bank
+from .checking import (
+    FAILED,
+    UNKNOWN,
+    Check,
+    Checker,
+    Opts,
+    Result,
+    check_safe,
+    failures,
+    merge_valid,
+    one_line,
+)
+from .composing import compose, unbridled_optimism
+from .counters import counter
+from .sets import set
+from .summaries import stats, unhandled_exceptions
+
+__all__ = [
+    "FAILED",
+    "UNKNOWN",
+    "Check",
+    "Checker",
+    "Opts",
+    "Result",
+    "bank",
+    "check_safe",
+    "compose",
+    "counter",
+    "failures",
+    "merge_valid",
+    "one_line",
+    "set",
+    "stats",
+    "unbridled_optimism",
+    "unhandled_exceptions",
+]
