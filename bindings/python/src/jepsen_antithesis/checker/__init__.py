@@ -27,6 +27,7 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
+from .linearizable import Linearizable, linearizable
 from .sets import set
 from .summaries import stats, unhandled_exceptions
 
@@ -35,6 +36,7 @@ __all__ = [
     "UNKNOWN",
     "Check",
     "Checker",
+    "Linearizable",
     "Opts",
     "Result",
     "bank",
@@ -42,6 +44,7 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "linearizable",
     "merge_valid",
     "one_line",
     "set",
