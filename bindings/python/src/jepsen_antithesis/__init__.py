@@ -5,7 +5,19 @@ line with ``test``, which runs it by itself, and ``antithesis``, which runs it a
 say. `Composer` is the control directory by itself, for harnesses of another kind.
 """
 
-from . import checker, cli, client, core, edn, generator, history, model, nemesis, store
+from . import (
+    checker,
+    cli,
+    client,
+    core,
+    edn,
+    generator,
+    history,
+    independent,
+    model,
+    nemesis,
+    store,
+)
 from ._version import __version__
 from .antithesis import inside, setup_complete
 from .client import Client
@@ -68,6 +80,7 @@ __all__ = [
     "fifo_dir",
     "generator",
     "history",
+    "independent",
     "inside",
     "interpret",
     "main_gen",
