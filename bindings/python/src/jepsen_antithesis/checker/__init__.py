@@ -29,6 +29,7 @@ from .composing import compose, unbridled_optimism
 from .counters import counter
 from .sets import set
 from .summaries import stats, unhandled_exceptions
+from .unique_ids import unique_ids
 
 __all__ = [
     "FAILED",
@@ -48,4 +49,5 @@ __all__ = [
     "stats",
     "unbridled_optimism",
     "unhandled_exceptions",
+    "unique_ids",
 ]
