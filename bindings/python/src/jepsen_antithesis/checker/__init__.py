@@ -12,6 +12,7 @@ runs out of memory or time (MemoryError, TimeoutError and its like) is unknown a
 
 from __future__ import annotations
 
+from . import online
 from .banks import bank
 from .checking import (
     FAILED,
@@ -45,6 +46,7 @@ __all__ = [
     "failures",
     "merge_valid",
     "one_line",
+    "online",
     "set",
     "stats",
     "unbridled_optimism",
