@@ -35,13 +35,12 @@
                     [generator :as gen]
                     [os :as os]
                     [random :as rand]]
-            [jepsen-antithesis.json :as json])
+            [jepsen-antithesis [json :as json]
+                               [native]]) ; Which says what language this is.
   (:import (java.util.concurrent.atomic AtomicLongArray)
            (java.util.random RandomGenerator)
            (org.jepsenantithesis Antithesis
                                  Antithesis$AssertType)))
-
-(Antithesis/language "Clojure" (clojure-version))
 
 (defn dir
   "The directory in which Antithesis looks for what tests tell it, or nil."

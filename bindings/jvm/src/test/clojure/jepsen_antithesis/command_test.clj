@@ -274,7 +274,7 @@
         (is (= [0 "checked: valid"] ((juxt :exit line) (result (check! dir)))))
         (is (= 0 (exit harness)))
         (is (re-find #"run! has returned" (log-of dir)))
-        (is (= 1 (count (re-seq #"WARN: Antithesis cannot be told .*missing" (log-of dir)))))))))
+        (is (= 1 (count (re-seq #"jepsen-antithesis: cannot write to .*missing" (log-of dir)))))))))
 
 (deftest end-of-the-jvm-test
   (testing "a program that calls run! and is told to end stores its history too"
