@@ -373,15 +373,19 @@ impl Process {
             }
             Destination::File(path) => {
                 line.push('\n');
-                if self.is_torn.swap(false, Ordering::Relaxed) {
+                let was_torn = self.is_torn.load(Ordering::Relaxed);
+                if was_torn {
                     line.insert(0, '\n');
                 }
-                sys::append(path, line.as_bytes()).map_err(|unwritten| {
-                    if unwritten.in_part {
+                let appended = sys::append(path, line.as_bytes());
+                match &appended {
+                    Ok(()) if was_torn => self.is_torn.store(false, Ordering::Relaxed),
+                    Err(unwritten) if unwritten.in_part => {
                         self.is_torn.store(true, Ordering::Relaxed);
                     }
-                    cannot_write(path, unwritten.errno)
-                })
+                    _ => {}
+                }
+                appended.map_err(|unwritten| cannot_write(path, unwritten.errno))
             }
         }
     }
