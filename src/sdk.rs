@@ -29,8 +29,7 @@ use crate::sys::{self, PerProcess, SetOnce, Voidstar};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::ffi::CStr;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -123,8 +122,9 @@ pub fn random() -> u64 {
 pub(crate) enum Details<'a> {
     Absent,
     Value(&'a Value),
-    /// What a caller in another language says is a JSON object. Looked at only when a line is written.
-    Text(&'a CStr),
+    /// What a caller in another language says is a JSON object. Looked at only when a line is written:
+    /// its length alone may cost more than the rest of a call.
+    Text(&'a dyn Fn() -> Vec<u8>),
 }
 
 impl<'a> Details<'a> {
@@ -134,14 +134,14 @@ impl<'a> Details<'a> {
 
     /// The details as one line of JSON, or `absent`, also when they are no JSON object; that is then
     /// the second part.
-    fn in_line(self, absent: &'static str) -> (Cow<'a, str>, Result<(), Error>) {
+    fn in_line(self, absent: &'static str) -> (Cow<'static, str>, Result<(), Error>) {
         let problem = match self {
             Details::Absent => return (absent.into(), Ok(())),
             Details::Value(value @ Value::Object(_)) => return (value.to_string().into(), Ok(())),
             Details::Value(_) => "they are another JSON value".to_owned(),
-            Details::Text(text) => match serde_json::from_slice::<&RawValue>(text.to_bytes()) {
+            Details::Text(text) => match serde_json::from_slice::<&RawValue>(&text()) {
                 Ok(json) if json.get().starts_with('{') => {
-                    return (in_one_line(json.get()), Ok(()));
+                    return (in_one_line(json.get()).into(), Ok(()));
                 }
                 Ok(_) => "they are another JSON value".to_owned(),
                 Err(error) => error.to_string(),
@@ -155,12 +155,8 @@ impl<'a> Details<'a> {
 }
 
 /// JSON has line breaks between tokens only: in strings they are escaped.
-fn in_one_line(json: &str) -> Cow<'_, str> {
-    if json.contains(['\n', '\r']) {
-        json.replace(['\n', '\r'], " ").into()
-    } else {
-        json.into()
-    }
+fn in_one_line(json: &str) -> String {
+    json.replace(['\n', '\r'], " ")
 }
 
 /// A JSON string.
@@ -327,7 +323,7 @@ struct Process {
     saying_version: Mutex<()>,
     /// A line was written in part: the disk is full, say. The next one must not be added to it.
     is_torn: AtomicBool,
-    tracked: RwLock<HashMap<Box<str>, Tracked>>,
+    tracked: RwLock<BTreeMap<Box<str>, Tracked>>,
     random: OnceLock<u64>,
     drawn: AtomicU64,
 }
@@ -377,15 +373,19 @@ impl Process {
             }
             Destination::File(path) => {
                 line.push('\n');
-                if self.is_torn.swap(false, Ordering::Relaxed) {
+                let was_torn = self.is_torn.load(Ordering::Relaxed);
+                if was_torn {
                     line.insert(0, '\n');
                 }
-                sys::append(path, line.as_bytes()).map_err(|unwritten| {
-                    if unwritten.in_part {
+                let appended = sys::append(path, line.as_bytes());
+                match &appended {
+                    Ok(()) if was_torn => self.is_torn.store(false, Ordering::Relaxed),
+                    Err(unwritten) if unwritten.in_part => {
                         self.is_torn.store(true, Ordering::Relaxed);
                     }
-                    cannot_write(path, unwritten.errno)
-                })
+                    _ => {}
+                }
+                appended.map_err(|unwritten| cannot_write(path, unwritten.errno))
             }
         }
     }
@@ -450,7 +450,8 @@ mod tests {
                 "{\"a\":12345678901234567890123}",
             ),
         ] {
-            let (rendered, valid) = Details::Text(text).in_line("null");
+            let read = || text.to_bytes().to_vec();
+            let (rendered, valid) = Details::Text(&read).in_line("null");
             assert_eq!(rendered, line);
             assert!(valid.is_ok());
         }
@@ -468,7 +469,8 @@ mod tests {
             c"{\"\xff\":1}",
             &deep,
         ] {
-            let (rendered, valid) = Details::Text(text).in_line("null");
+            let read = || text.to_bytes().to_vec();
+            let (rendered, valid) = Details::Text(&read).in_line("null");
             assert_eq!(rendered, "null", "{text:?}");
             assert_eq!(valid.unwrap_err().kind(), ErrorKind::Invalid, "{text:?}");
         }

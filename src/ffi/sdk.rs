@@ -43,17 +43,22 @@ unsafe fn text<'a>(text: *const c_char) -> Option<&'a str> {
     unsafe { CStr::from_ptr(text) }.to_str().ok()
 }
 
-/// Details that may be NULL.
+/// What reads a caller's details, which are not NULL.
 ///
 /// # Safety
 ///
-/// As for [`text`].
-unsafe fn details<'a>(details: *const c_char) -> Details<'a> {
+/// As for [`text`], for as long as the result is used.
+unsafe fn read(details: *const c_char) -> impl Fn() -> Vec<u8> {
+    // SAFETY: a string by the contract.
+    move || unsafe { CStr::from_ptr(details) }.to_bytes().to_vec()
+}
+
+fn optional(details: *const c_char, read: &dyn Fn() -> Vec<u8>) -> Details<'_> {
     if details.is_null() {
-        return Details::Absent;
+        Details::Absent
+    } else {
+        Details::Text(read)
     }
-    // SAFETY: not NULL, and a string by the contract.
-    Details::Text(unsafe { CStr::from_ptr(details) })
 }
 
 fn done(result: Result<(), Error>) -> i32 {
@@ -109,7 +114,8 @@ pub unsafe extern "C" fn jep_language(name: *const c_char, version: *const c_cha
 pub unsafe extern "C" fn jep_setup_complete(details: *const c_char) -> i32 {
     guarded(|| {
         // SAFETY: non-NULL strings are NUL-terminated and live for the call, says the contract.
-        done(sdk::try_setup_complete(unsafe { self::details(details) }))
+        let read = unsafe { read(details) };
+        done(sdk::try_setup_complete(optional(details, &read)))
     })
 }
 
@@ -128,7 +134,8 @@ pub unsafe extern "C" fn jep_event(name: *const c_char, details: *const c_char) 
             return JEP_ERR_INVALID;
         };
         // SAFETY: likewise.
-        done(sdk::try_event(name, unsafe { self::details(details) }))
+        let read = unsafe { read(details) };
+        done(sdk::try_event(name, optional(details, &read)))
     })
 }
 
@@ -176,7 +183,8 @@ pub unsafe extern "C" fn jep_assert(
             return JEP_ERR_INVALID;
         };
         // SAFETY: likewise.
-        let details = unsafe { self::details(details) };
+        let read = unsafe { read(details) };
+        let details = optional(details, &read);
         done(sdk::try_assert(kind, message, condition != 0, details))
     })
 }
