@@ -321,7 +321,7 @@ struct Process {
     destination: OnceLock<Destination>,
     has_said_version: AtomicBool,
     saying_version: Mutex<()>,
-    /// A line was written in part: the disk is full, say. The next one must not be added to it.
+    /// The file ends within a line: the disk was full, say. The next one must not be added to it.
     is_torn: AtomicBool,
     tracked: RwLock<BTreeMap<Box<str>, Tracked>>,
     random: OnceLock<u64>,
@@ -357,11 +357,21 @@ impl Process {
             let lock = self.saying_version.lock();
             let _lock = lock.unwrap_or_else(PoisonError::into_inner);
             if !self.has_said_version.load(Ordering::Relaxed) {
+                self.begin();
                 self.give(version_line())?;
                 self.has_said_version.store(true, Ordering::Release);
             }
         }
         self.give(line)
+    }
+
+    /// A process that was killed may have left a line without its end.
+    fn begin(&self) {
+        if let Destination::File(path) = self.destination()
+            && sys::ends_within_a_line(path)
+        {
+            self.is_torn.store(true, Ordering::Relaxed);
+        }
     }
 
     fn give(&self, mut line: String) -> Result<(), Error> {

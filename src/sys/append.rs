@@ -5,6 +5,8 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
+use nix::sys::uio::pread;
+use nix::unistd::{Whence, lseek};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -43,6 +45,19 @@ pub(crate) fn append(path: &Path, line: &[u8]) -> Result<(), Unwritten> {
         }
     };
     write_all(file.as_fd(), line)
+}
+
+/// Whether something was written to a file after its last newline.
+pub(crate) fn ends_within_a_line(path: &Path) -> bool {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let Ok(file) = Fd::open(|| nix::fcntl::open(path, flags, Mode::empty())) else {
+        return false;
+    };
+    let mut last = [b'\n'];
+    match lseek(file.as_fd(), 0, Whence::SeekEnd) {
+        Ok(end @ 1..) => matches!(pread(file.as_fd(), &mut last, end - 1), Ok(1) if last != *b"\n"),
+        _ => false,
+    }
 }
 
 /// Writes to stderr, past its buffers and their locks: a forked child may do that at any time.

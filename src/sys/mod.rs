@@ -6,7 +6,7 @@ mod fd;
 mod fork;
 mod voidstar;
 
-pub(crate) use append::{append, say};
+pub(crate) use append::{append, ends_within_a_line, say};
 pub(crate) use fd::{Fd, close_on_fork, has_own_table, look_for_the_standard_ones, take_own_table};
 pub(crate) use fork::{PerProcess, SetOnce, generation, is_generation};
 pub(crate) use voidstar::Voidstar;
