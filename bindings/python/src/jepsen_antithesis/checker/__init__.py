@@ -27,7 +27,9 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
-from .sets import set
+from .log_files import log_file_pattern
+from .queues import queue, total_queue
+from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
 from .unique_ids import unique_ids
 
@@ -43,10 +45,14 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "log_file_pattern",
     "merge_valid",
     "one_line",
+    "queue",
     "set",
+    "set_full",
     "stats",
+    "total_queue",
     "unbridled_optimism",
     "unhandled_exceptions",
     "unique_ids",
