@@ -5,10 +5,10 @@ line with ``test``, which runs it by itself, and ``antithesis``, which runs it a
 say. `Composer` is the control directory by itself, for harnesses of another kind.
 """
 
-from . import checker, cli, client, core, edn, generator, history, nemesis, store
+from . import checker, cli, client, core, edn, generator, history, nemesis, reconnect, store
 from ._version import __version__
 from .antithesis import inside, setup_complete
-from .client import Client
+from .client import AsyncClient, Client
 from .composer import Completion, Composer, FifoOp, Kind, Phase, Signal, fifo_dir
 from .core import noop_test, run, run_antithesis, run_case
 from .edn import Keyword
@@ -35,6 +35,7 @@ from .types import NEMESIS, Op, Test
 __all__ = [
     "NEMESIS",
     "PENDING",
+    "AsyncClient",
     "BusyError",
     "Client",
     "ClosedError",
@@ -73,6 +74,7 @@ __all__ = [
     "main_gen",
     "nemesis",
     "noop_test",
+    "reconnect",
     "run",
     "run_antithesis",
     "run_case",
