@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from driving import HERE
 
-from jepsen_antithesis import History, checker
+from jepsen_antithesis import History, Op, checker, model
 from jepsen_antithesis.checker import UNKNOWN
 
 CASES = json.loads((HERE.parents[2] / "conformance" / "checkers.json").read_text())["cases"]
@@ -282,35 +282,38 @@ class TestQueue:
         ops = history(*[(i, "invoke", "enqueue", i % 2) for i in range(3)])
         assert check(checker.queue(), ops)["final_queue"] == {0: 2, 1: 1}
 
-    def test_a_model_of_ones_own(self) -> None:
-        class Fifo:
-            inconsistent = False
-
-            def __init__(self, *pending: Any) -> None:
-                self.pending = pending
-
-            def step(self, op: Any) -> Any:
-                if op["f"] == "enqueue":
-                    return Fifo(*self.pending, op["value"])
-                if self.pending[:1] != (op["value"],):
-                    return Inconsistent(f"{op['value']} is not first")
-                return Fifo(*self.pending[1:])
-
-        class Inconsistent:
-            inconsistent = True
-
-            def __init__(self, msg: str) -> None:
-                self.msg = msg
-
+    @pytest.mark.parametrize(
+        ("it", "valid"),
+        [(model.fifo_queue(), False), (model.unordered_queue(), True), (model.noop, True)],
+    )
+    def test_a_model(self, it: model.Model, valid: bool) -> None:
         def dequeued(*elements: int) -> History:
             return history(
                 *[op for i in range(2) for op in ((0, t, "enqueue", i) for t in ("invoke", "ok"))],
                 *[(0, "ok", "dequeue", i) for i in elements],
             )
 
-        assert check(checker.queue(Fifo()), dequeued(0))["final_queue"].pending == (1,)
-        result = check(checker.queue(Fifo()), dequeued(1))
-        assert (result["valid"], result["error"]) == (False, "1 is not first")
+        assert check(checker.queue(it), dequeued(0, 1))["valid"] is True
+        result = check(checker.queue(it), dequeued(1, 0))
+        assert result["valid"] is valid
+        assert valid or result["error"] == "can't dequeue 1; 0 comes first"
+
+    def test_the_model_and_what_stands_for_it_agree(self) -> None:
+        class Unordered:
+            def __init__(self, inner: model.Model) -> None:
+                self.inner = inner
+
+            def step(self, op: Op) -> Unordered | model.Inconsistent:
+                following = self.inner.step(op)
+                if isinstance(following, model.Inconsistent):
+                    return following
+                return Unordered(following)
+
+        for case in CASES:
+            if case["checker"] in ("queue", "total_queue"):
+                ops = history(*[op for op in case["ops"] if op[2] != "drain"])
+                slow = check(checker.queue(Unordered(model.unordered_queue())), ops)
+                assert check(checker.queue(), ops)["valid"] is slow["valid"]
 
 
 class TestTotalQueue:
@@ -323,6 +326,14 @@ class TestTotalQueue:
         assert check(checker.total_queue(), history(*enqueued, *drained, *surprise))["valid"] is (
             False
         )
+
+    def test_what_a_crashed_drain_knows_to_have_taken_is_not_lost(self) -> None:
+        ops = history(
+            *[op for i in range(2) for op in ((0, t, "enqueue", i) for t in ("invoke", "ok"))],
+            (0, "invoke", "drain", None),
+            (0, "info", "drain", [0, 1]),
+        )
+        assert check(checker.total_queue(), ops)["valid"] is True
 
     def test_elements_need_not_be_hashable(self) -> None:
         ops = history(

@@ -5,7 +5,19 @@ line with ``test``, which runs it by itself, and ``antithesis``, which runs it a
 say. `Composer` is the control directory by itself, for harnesses of another kind.
 """
 
-from . import checker, cli, client, core, edn, generator, history, nemesis, reconnect, store
+from . import (
+    checker,
+    cli,
+    client,
+    core,
+    edn,
+    generator,
+    history,
+    model,
+    nemesis,
+    reconnect,
+    store,
+)
 from ._version import __version__
 from .antithesis import inside, setup_complete
 from .client import AsyncClient, Client
@@ -72,6 +84,7 @@ __all__ = [
     "inside",
     "interpret",
     "main_gen",
+    "model",
     "nemesis",
     "noop_test",
     "reconnect",

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
-from typing import Any
 
 from ..history import History, is_fail, is_info, is_invoke, is_ok
+from ..model import Inconsistent, Model, unordered_queue
 from ..types import Op, Test
 from .checking import UNKNOWN, Check, Opts, Result
 from .unique_ids import as_key
 
 
-def queue(model: Any = None) -> Check:
+def queue(model: Model | None = None) -> Check:
     """``enqueue`` and ``dequeue``: what comes out went in before, or is going in, and comes out no
     more often than that. Holds at any time, of a queue that is still being filled too.
 
     Every enqueue counts from its invocation on, but for those that fail, and every dequeue that
-    succeeds from its end on. An unordered queue is right here, because no other order is tried; it
-    is the default. A `model` of another kind has ``step(op)``, which returns the model after it, or
-    one that is inconsistent: ``inconsistent`` is true of it, and ``msg`` says why.
+    succeeds from its end on. `model.unordered_queue`, the default, is right here, because no other
+    order is tried; a model of one's own serves as well.
     """
 
     def check(test: Test, history: History, opts: Opts) -> Result:
         ops = _effects(history)
-        return _unordered(ops) if model is None else _by_model(model, ops)
+        if model is None or model == unordered_queue():
+            # Counts, where the model would copy all that is in the queue for every operation.
+            return _unordered(ops)
+        return _by_model(model, ops)
 
     return check
 
@@ -53,11 +55,12 @@ def _unordered(ops: Iterable[Op]) -> Result:
     return {"valid": True, "final_queue": dict(+pending)}
 
 
-def _by_model(model: Any, ops: Iterable[Op]) -> Result:
+def _by_model(model: Model, ops: Iterable[Op]) -> Result:
     for op in ops:
-        model = model.step(op)
-        if getattr(model, "inconsistent", False):
-            return {"valid": False, "error": str(model.msg), "op": op}
+        following = model.step(op)
+        if isinstance(following, Inconsistent):
+            return {"valid": False, "error": following.msg, "op": op}
+        model = following
     return {"valid": True, "final_queue": model}
 
 
@@ -71,7 +74,8 @@ def total_queue() -> Check:
     their enqueue is not known to have succeeded. Each is a dict of elements and how often.
 
     A dequeue that crashed counts as one that took nothing: a client should acknowledge what it
-    took only then. A drain that crashed may have taken anything: what is lost is unknown with it.
+    took only then. A drain that crashed may have taken more than its value says: what is lost is
+    unknown with it.
     """
 
     def check(test: Test, history: History, opts: Opts) -> Result:
@@ -91,6 +95,8 @@ def total_queue() -> Check:
                 dequeues.update(map(as_key, op["value"] or ()))
             elif f == "drain" and is_info(op):
                 crashed_drains += 1
+                # What it knows to have taken.
+                dequeues.update(map(as_key, op["value"] or ()))
         ok = dequeues & attempts
         unexpected = Counter({e: n for e, n in dequeues.items() if e not in attempts})
         duplicated = dequeues - attempts - unexpected
