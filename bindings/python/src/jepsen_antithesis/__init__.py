@@ -17,6 +17,7 @@ from . import (
     nemesis,
     reconnect,
     store,
+    workloads,
 )
 from ._version import __version__
 from .antithesis import inside, setup_complete
@@ -93,4 +94,5 @@ __all__ = [
     "run_case",
     "setup_complete",
     "store",
+    "workloads",
 ]
