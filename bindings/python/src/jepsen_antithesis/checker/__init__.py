@@ -28,9 +28,11 @@ from .checking import (
 from .composing import compose, unbridled_optimism
 from .counters import counter
 from .log_files import log_file_pattern
+from .plots import latency_graph, perf, rate_graph
 from .queues import queue, total_queue
 from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
+from .timelines import timeline
 from .unique_ids import unique_ids
 
 __all__ = [
@@ -45,13 +47,17 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "latency_graph",
     "log_file_pattern",
     "merge_valid",
     "one_line",
+    "perf",
     "queue",
+    "rate_graph",
     "set",
     "set_full",
     "stats",
+    "timeline",
     "total_queue",
     "unbridled_optimism",
     "unhandled_exceptions",
