@@ -19,6 +19,10 @@ A model of one's own is a frozen dataclass::
             return model.inconsistent(f"can't read {op['value']} at {self.level}")
 
 Values of operations may be lists, dicts and sets; `freeze` makes them hashable.
+
+Two more methods are optional, and make the search for a linearization faster. ``read_only(op)``
+says whether `op` leaves every state as it is in which it is consistent. ``access(op)``, of a model
+that holds one value, says which value `op` needs and which it leaves; see `Access`.
 """
 
 from __future__ import annotations
@@ -26,7 +30,8 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from enum import Enum
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from .types import Op
 
@@ -55,6 +60,26 @@ class Inconsistent:
 
 
 Step: TypeAlias = Model | Inconsistent
+
+
+class Nothing(Enum):
+    """The type of `NOTHING`."""
+
+    NOTHING = "nothing"
+
+
+NOTHING: Final = Nothing.NOTHING
+"""Instead of a value: the operation needs, or leaves, none."""
+
+
+class Access(NamedTuple):
+    """What an operation does to a model that holds one value, whatever state the model is in: it is
+    consistent if `needs` is the model's value or NOTHING, and then the model's value is `leaves`,
+    or what it was if that is NOTHING.
+    """
+
+    needs: Hashable
+    leaves: Hashable
 
 
 def inconsistent(msg: str) -> Inconsistent:
@@ -131,6 +156,10 @@ class Register:
                 return self if _may_read(op["value"], self.value) else _cannot_read(op, self)
         raise unknown_f("register", "read and write", op)
 
+    def access(self, op: Op) -> Access:
+        """See the module."""
+        return _access(op)
+
     def __str__(self) -> str:
         return repr(self.value)
 
@@ -161,6 +190,10 @@ class CASRegister:
             case "read":
                 return self if _may_read(op["value"], self.value) else _cannot_read(op, self)
         raise unknown_f("cas_register", "read, write and cas", op)
+
+    def access(self, op: Op) -> Access:
+        """See the module."""
+        return _access(op)
 
     def __str__(self) -> str:
         return repr(self.value)
@@ -221,6 +254,10 @@ class MultiRegister:
                     )
         return MultiRegister(frozenset(values.items()))
 
+    def read_only(self, op: Op) -> bool:
+        """See the module."""
+        return all(f in ("read", "r") for f, _, _ in op["value"])
+
     def __str__(self) -> str:
         return _braces(f"{k!r}: {v!r}" for k, v in self.values)
 
@@ -258,6 +295,10 @@ class Set:
                     return self
                 return Inconsistent(f"can't read {op['value']!r:.200} from {self!s:.200}")
         raise unknown_f("set", "add and read", op)
+
+    def read_only(self, op: Op) -> bool:
+        """See the module."""
+        return bool(op["f"] == "read")
 
     def members(self) -> frozenset[Hashable]:
         """What was added."""
@@ -379,6 +420,16 @@ def _may_read(read: Any, value: Hashable) -> bool:
 
 def _cannot_read(op: Op, register: Register | CASRegister) -> Inconsistent:
     return Inconsistent(f"can't read {op['value']!r} from register {register}")
+
+
+def _access(op: Op) -> Access:
+    value = op["value"]
+    if op["f"] == "cas":
+        old, new = map(freeze, value)
+        return Access(old, NOTHING if old == new else new)
+    if op["f"] == "write":
+        return Access(NOTHING, freeze(value))
+    return Access(NOTHING if value is None else freeze(value), NOTHING)
 
 
 def _pair(name: str, op: Op) -> tuple[Any, Any]:

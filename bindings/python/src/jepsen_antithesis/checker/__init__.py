@@ -27,6 +27,7 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
+from .linearizable import Linearizable, linearizable
 from .log_files import log_file_pattern
 from .plots import latency_graph, perf, rate_graph
 from .queues import queue, total_queue
@@ -40,6 +41,7 @@ __all__ = [
     "UNKNOWN",
     "Check",
     "Checker",
+    "Linearizable",
     "Opts",
     "Result",
     "bank",
@@ -48,6 +50,7 @@ __all__ = [
     "counter",
     "failures",
     "latency_graph",
+    "linearizable",
     "log_file_pattern",
     "merge_valid",
     "one_line",
