@@ -208,6 +208,79 @@ class TestQueue:
         assert verdict(test) is False
 
 
+class Registers(workloads.register.Client):
+    """Registers in memory, of which there may be a copy that lags behind."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken = broken
+        self.lock = threading.Lock()
+        self.values: dict[int, int] = {}
+        self.copy: dict[int, int] = {}
+        self.operations = 0
+
+    def read(self, test: Test, key: int) -> int | None:
+        with self.lock:
+            self.operations += 1
+            if self.broken == "stale" and self.operations % 5 == 0:
+                return self.copy.get(key)
+            if self.broken == "forgetful" and self.operations % 50 == 0:
+                return None
+            self.copy[key] = self.values.get(key, -1)
+            return self.values.get(key)
+
+    def write(self, test: Test, key: int, value: int) -> None:
+        with self.lock:
+            self.operations += 1
+            if self.broken != "lost" or self.operations % 10:
+                self.values[key] = value
+
+    def cas(self, test: Test, key: int, old: int, new: int) -> bool:
+        with self.lock:
+            if self.values.get(key) != old and self.broken != "unequal":
+                return False
+            self.values[key] = new
+            return True
+
+
+class TestRegister:
+    def test_right(self) -> None:
+        test = run(workloads.register.test(per_key_limit=50), Registers())
+        assert verdict(test) is True
+        assert len(test["results"]["results"]) > 3, "several keys"
+        kinds = {(op["f"], op["type"]) for op in test["history"]}
+        assert {("cas", "ok"), ("cas", "fail"), ("read", "ok"), ("write", "ok")} <= kinds
+        reads = [op["value"].value for op in test["history"].oks() if op["f"] == "read"]
+        assert all(value in (*range(5), workloads.register.ABSENT) for value in reads)
+
+    @pytest.mark.parametrize("broken", ["stale", "lost", "unequal", "forgetful"])
+    def test_broken(self, broken: str) -> None:
+        test = run(workloads.register.test(), Registers(broken), ops=600)
+        assert verdict(test) is False
+        assert test["results"]["failures"]
+
+    @pytest.mark.parametrize(
+        ("clients", "size"), [(1, 1), (2, 2), (3, 3), (5, 5), (6, 6), (7, 7), (8, 4), (20, 4)]
+    )
+    def test_groups_of_threads(self, clients: int, size: int) -> None:
+        """As many threads a register as divide the threads there are, with reads and writes."""
+        workload = workloads.register.test(per_key_limit=20)
+        ctx = gen.testing.n_nemesis_context(clients)
+        ops = gen.testing.perfect(ctx, gen.limit(40 * clients, workloads.phases(workload)))
+        users: dict[int, set[int]] = {}
+        for op in ops:
+            users.setdefault(op["value"].key, set()).add(op["process"])
+        assert max(map(len, users.values())) == size
+        assert {op["f"] for op in ops} == {"read", "write", "cas"}
+        assert len(users) > clients // size, "each group goes on to another one"
+
+    def test_a_size_of_ones_own(self) -> None:
+        workload = workloads.register.test(threads=2, per_key_limit=None)
+        ops = gen.testing.perfect(
+            gen.testing.n_nemesis_context(4), gen.limit(100, workloads.phases(workload))
+        )
+        assert {op["value"].key for op in ops} == {0, 1}
+
+
 class TestClients:
     def test_coroutines(self) -> None:
         class AsyncBank(workloads.bank.Client):
@@ -238,9 +311,9 @@ class TestClients:
         with pytest.raises(TypeError, match="transfer"):
             Half()  # type: ignore[abstract]
 
-    @pytest.mark.parametrize("client", [Bank(), Set(), Queue()])
+    @pytest.mark.parametrize("client", [Bank(), Set(), Queue(), Registers()])
     def test_an_operation_that_it_does_not_have(self, client: Client) -> None:
-        op: Op = {"type": "invoke", "f": "what", "value": None, "process": 0}
+        op: Op = {"type": "invoke", "f": "what", "value": (0, None), "process": 0}
         with pytest.raises(ValueError, match="has no operation 'what'"):
             client.invoke({}, op)
 

@@ -26,7 +26,7 @@ coroutines, as those of an `AsyncClient`.
 
 from __future__ import annotations
 
-from . import bank, queue, set
+from . import bank, queue, register, set
 from .filling import Fail
 from .phasing import phases
 
@@ -35,5 +35,6 @@ __all__ = [
     "bank",
     "phases",
     "queue",
+    "register",
     "set",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from .. import client
@@ -47,15 +47,18 @@ def _failed(op: Op, fail: Fail) -> Op:
     return {**op, "type": "fail", "error": fail.args[0] if fail.args else text(type(fail).__name__)}
 
 
-async def then(value: Any, result: Any) -> Any:
-    """`result`, when `value` is there."""
-    await value
-    return result
+def mapped(value: Any, f: Callable[[Any], Any]) -> Any:
+    """``f(value)``; if `value` is awaitable, a coroutine that returns that when it is there."""
+    return _mapped(value, f) if inspect.isawaitable(value) else f(value)
+
+
+async def _mapped(value: Awaitable[Any], f: Callable[[Any], Any]) -> Any:
+    return f(await value)
 
 
 def instead(value: Any, result: Any) -> Any:
-    """`result` in place of what a method returned; when it has, if that is awaitable."""
-    return then(value, result) if inspect.isawaitable(value) else result
+    """`result` in place of what a method returned, when it has."""
+    return mapped(value, lambda _: result)
 
 
 def unknown_f(client: object, op: Op) -> ValueError:
