@@ -40,16 +40,27 @@ NONSERIALIZABLE = frozenset(
 more."""
 
 
+class StoreError(Exception):
+    """A run has nowhere to put its files."""
+
+
 class Store:
-    """The directory of one run. Used by the runner's thread."""
+    """The directory of one run. Used by the runner's thread. StoreError when it cannot be made."""
 
     def __init__(self, name: str, base: str | Path = BASE) -> None:
         # A name is one directory, whatever is in it.
         safe = name.replace("/", "_").replace("\0", "_").strip(". ") or "test"
-        self.path = _make_dir(Path(base, safe))
-        self._journal: IO[bytes] = open(  # noqa: SIM115
-            self.path / "history.jsonl", "wb", buffering=0
-        )
+        try:
+            self.path = _make_dir(Path(base, safe))
+            self._journal: IO[bytes] = open(  # noqa: SIM115
+                self.path / "history.jsonl", "wb", buffering=0
+            )
+        except OSError as error:
+            raise StoreError(
+                f"Results cannot be stored in {Path(base).absolute()}: {error.strerror} "
+                f"({error.filename}). Name another directory by --store-dir, or store_dir in the "
+                "test."
+            ) from error
         # How long the file is, up to the last whole line.
         self._journaled = 0
         for link in (Path(base, "latest"), Path(base, "current"), self.path.parent / "latest"):
@@ -84,24 +95,35 @@ class Store:
 
     def save_test(self, test: Test) -> None:
         """Writes ``test.json``."""
-        self._write("test.json", serializable_test(test))
+        _write_json(self.path / "test.json", serializable_test(test))
 
     def save_history(self, history: Iterable[Op]) -> None:
         """Writes ``history.edn``, one operation a line."""
-        with _atomic(self.path / "history.edn") as file:
-            file.writelines(f"{edn.dump_op(op)}\n" for op in history)
+        write_history(self.path, history)
 
     def save_results(self, results: Mapping[str, Any]) -> None:
         """Writes ``results.json``."""
-        self._write("results.json", results)
+        write_results(self.path, results)
 
     def close(self) -> None:
         """Closes ``history.jsonl``."""
         self._journal.close()
 
-    def _write(self, name: str, value: Any) -> None:
-        with _atomic(self.path / name) as file:
-            file.write(to_json(value, indent=2) + "\n")
+
+def write_history(directory: Path, history: Iterable[Op]) -> None:
+    """Writes ``history.edn`` into `directory`, one operation a line."""
+    with _atomic(directory / "history.edn") as file:
+        file.writelines(f"{edn.dump_op(op)}\n" for op in history)
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> None:
+    """Writes ``results.json`` into `directory`."""
+    _write_json(directory / "results.json", results)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with _atomic(path) as file:
+        file.write(to_json(value, indent=2) + "\n")
 
 
 def serializable_test(test: Test) -> Test:

@@ -28,8 +28,13 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
-from .sets import set
+from .linearizable import Linearizable, linearizable
+from .log_files import log_file_pattern
+from .plots import latency_graph, perf, rate_graph
+from .queues import queue, total_queue
+from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
+from .timelines import timeline
 from .unique_ids import unique_ids
 
 __all__ = [
@@ -37,6 +42,7 @@ __all__ = [
     "UNKNOWN",
     "Check",
     "Checker",
+    "Linearizable",
     "Opts",
     "Result",
     "bank",
@@ -44,11 +50,20 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "latency_graph",
+    "linearizable",
+    "log_file_pattern",
     "merge_valid",
     "one_line",
     "online",
+    "perf",
+    "queue",
+    "rate_graph",
     "set",
+    "set_full",
     "stats",
+    "timeline",
+    "total_queue",
     "unbridled_optimism",
     "unhandled_exceptions",
     "unique_ids",

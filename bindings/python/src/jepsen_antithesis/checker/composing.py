@@ -19,12 +19,14 @@ def compose(checkers: Mapping[str, Check]) -> Compose:
     """Runs several checkers, and merges their verdicts; each one's result under its name, but that
     of one named ``"valid"`` under ``"valid (checker)"``.
     """
-    return Compose(checkers)
+    return Compose(dict(checkers))
 
 
 @dataclass(frozen=True)
 class Compose:
-    """What `compose` makes: its `checkers` can be looked at."""
+    """What `compose` makes: its `checkers` can be looked at. It can be sent to another process if
+    they can.
+    """
 
     checkers: Mapping[str, Check]
 
