@@ -271,7 +271,15 @@ class TestDriven:
 
 WRAPPED = """
 import sys
-from jepsen_antithesis import antithesis, checker, client, core, generator as gen
+from jepsen_antithesis import AsyncClient, antithesis, checker, client, core, generator as gen
+
+class Async(AsyncClient):
+    async def open(self, test, node):
+        return type(self)()
+    async def invoke(self, test, op):
+        if op["f"] == "raise":
+            raise ValueError("no idea")
+        return {**op, "type": op["f"]}
 
 class Odd(client.Client):
     def __init__(self):
@@ -284,10 +292,10 @@ class Odd(client.Client):
             raise ValueError("no idea")
         return {**op, "type": op["f"]}
 
-def made(wrap):
+def made(wrap, client):
     ops = [{"f": f} for f in ("ok", "fail", "info", "raise", "ok")]
     test = {
-        **core.noop_test(), "name": None, "nodes": ["n1"], "client": Odd(),
+        **core.noop_test(), "name": None, "nodes": ["n1"], "client": client(),
         "generator": gen.clients(ops),
         "checker": checker.compose({
             "good": checker.unbridled_optimism(),
@@ -303,8 +311,9 @@ def plain(x):
         return {k: plain(v) for k, v in x.items() if k not in ("time", "error", "exception")}
     return [plain(i) for i in x] if isinstance(x, (list, tuple)) else x
 
-runs = [core.run(made(wrap)) for wrap in (False, True)]
-assert type(runs[1]["client"]).__name__ != "Odd"
+kind = {"Odd": Odd, "Async": Async}[sys.argv[1]]
+runs = [core.run(made(wrap, kind)) for wrap in (False, True)]
+assert not isinstance(runs[1]["client"], kind)
 histories = [plain(list(run["history"])) for run in runs]
 assert histories[0] == histories[1], histories
 results = [plain(run["results"]) for run in runs]
@@ -312,8 +321,9 @@ assert results[0] == results[1], results
 """
 
 
-def test_a_wrapped_test_is_the_same_test(driver: Driver, output: Path) -> None:
-    script = driver.python("-c", WRAPPED, ANTITHESIS_OUTPUT_DIR=str(output))
+@pytest.mark.parametrize("client", ["Odd", "Async"])
+def test_a_wrapped_test_is_the_same_test(driver: Driver, output: Path, client: str) -> None:
+    script = driver.python("-c", WRAPPED, client, ANTITHESIS_OUTPUT_DIR=str(output))
     _, told = script.process.communicate(timeout=120)
     assert script.process.returncode == 0, told
     found = asserted(output)
@@ -321,6 +331,8 @@ def test_a_wrapped_test_is_the_same_test(driver: Driver, output: Path) -> None:
     assert ("Always", "checker broken", True, True) in found
     assert ("Sometimes", "checker broken has a verdict", True, False) in found
     assert ("Sometimes", "ok fail", True, False) in found
+    assert ("Sometimes", "ok ok", True, True) in found
+    assert ("Sometimes", "ok ok", True, False) not in found
     [exception] = events(output, "jepsen exception")
     assert exception["op"]["f"] == "raise"
     assert exception["exception"] == "ValueError: no idea"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from .. import client as clients
@@ -36,8 +37,11 @@ class _Told(clients.Client):
     def __init__(self, client: clients.Client) -> None:
         self._client = client
 
-    def open(self, test: Test, node: str) -> clients.Client:
+    def open(self, test: Test, node: str) -> Any:
         opened = self._client.open(test, node)
+        return _then(opened, self._opened)
+
+    def _opened(self, opened: Any) -> Any:
         if opened is self._client:
             return self
         # What is no client is for the worker to complain about.
@@ -46,18 +50,18 @@ class _Told(clients.Client):
     def setup(self, test: Test) -> None:
         return self._client.setup(test)
 
-    def invoke(self, test: Test, op: Op) -> Op:
+    def invoke(self, test: Test, op: Op) -> Any:
         reachable(_invoke(op["f"]))
         # The client may change what it is given.
         given = own(op)
         try:
             completion = self._client.invoke(test, op)
         except BaseException as error:
-            event("jepsen exception", cut({"op": given, "exception": error}))
+            _raised(given, error)
             raise
-        type = completion.get("type") if isinstance(completion, dict) else None
-        sometimes(type == "ok", _ok(given["f"]), {"type": type})
-        return completion
+        if isinstance(completion, dict) or not inspect.isawaitable(completion):
+            return _completed(given, completion)
+        return _awaited(given, completion)
 
     def teardown(self, test: Test) -> None:
         return self._client.teardown(test)
@@ -72,6 +76,34 @@ class _Told(clients.Client):
         if name == "_client" or name.startswith("__"):
             raise AttributeError(name)  # Copying asks for these.
         return getattr(self._client, name)
+
+
+async def _awaited(given: Op, completion: Awaitable[Op]) -> Op:
+    try:
+        completed = await completion
+    except BaseException as error:
+        _raised(given, error)
+        raise
+    return _completed(given, completed)
+
+
+def _raised(given: Op, error: BaseException) -> None:
+    event("jepsen exception", cut({"op": given, "exception": error}))
+
+
+def _completed(given: Op, completion: Op) -> Op:
+    type = completion.get("type") if isinstance(completion, dict) else None
+    sometimes(type == "ok", _ok(given["f"]), {"type": type})
+    return completion
+
+
+def _then(value: Any, f: Callable[[Any], Any]) -> Any:
+    """``f(value)``; if `value` is awaitable, a coroutine that returns that when it is there."""
+
+    async def awaited() -> Any:
+        return f(await value)
+
+    return awaited() if inspect.isawaitable(value) else f(value)
 
 
 def _invoke(f: Any) -> str:
