@@ -22,6 +22,7 @@ mod report;
 mod schedule;
 mod sdk;
 mod shrink;
+mod signals;
 mod summary;
 mod template;
 mod timeline;

@@ -13,12 +13,12 @@ use crate::quiet::StopFaults;
 use crate::record::{self, Status};
 use crate::schedule::{Event, Kept, Plan, Settings, Start};
 use crate::sdk::{Said, Stream};
+use crate::signals::Signals;
 use crate::template::{Kind, Template, TestCommand};
 use crate::{proc, watch};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
@@ -128,7 +128,7 @@ pub struct Timeline<'a> {
     /// Template directories in whose place another one is used.
     shadows: BTreeMap<PathBuf, PathBuf>,
     outputs: PathBuf,
-    signals: SignalFd,
+    signals: Signals,
     watch: watch::Watch,
     stop_faults: StopFaults,
     running: BTreeMap<i32, Running>,
@@ -152,20 +152,7 @@ impl<'a> Timeline<'a> {
     /// Prepares; the calling process becomes the player.
     pub fn new(spec: &'a Spec, template: &'a Template) -> anyhow::Result<Timeline<'a>> {
         nix::sys::prctl::set_child_subreaper(true).context("cannot become a subreaper")?;
-        let mut mask = SigSet::empty();
-        for signal in [
-            Signal::SIGCHLD,
-            Signal::SIGTERM,
-            Signal::SIGINT,
-            Signal::SIGHUP,
-        ] {
-            mask.add(signal);
-        }
-        // The standard library clears the mask in what it starts.
-        mask.thread_block().context("cannot block signals")?;
-        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let signals = SignalFd::with_flags(&mask, flags).context("cannot make a signalfd")?;
-
+        let signals = Signals::new()?;
         let settings = Settings {
             commands: spec.commands,
             parallel: spec.parallel,
@@ -979,12 +966,11 @@ impl<'a> Timeline<'a> {
         for source in ready {
             match source {
                 Source::Signal => {
-                    while let Ok(Some(signal)) = self.signals.read_signal() {
-                        if signal.ssi_signo != Signal::SIGCHLD as u32 {
-                            return Err(Interrupted);
-                        }
-                    }
+                    self.signals.drain();
                     self.reap_all();
+                    if self.signals.to_end() {
+                        return Err(Interrupted);
+                    }
                 }
                 // The one who started this player is gone.
                 Source::Parent => return Err(Interrupted),
@@ -1146,7 +1132,7 @@ impl<'a> Timeline<'a> {
             left.iter().for_each(|pid| kill(*pid));
             let mut signal = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
             let _ = ppoll(&mut signal, Some(TimeSpec::from(Duration::from_millis(100))), None);
-            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.signals.drain();
         }
         self.settle_outputs(true);
         // Empty, unless there was long output.
