@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// Antithesis' Test Composer on this machine, with a report.
 #[derive(Parser)]
-#[command(name = "jepsen-composer", version)]
+#[command(name = "jepsen-composer", bin_name = "jepsen-composer", version)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -70,6 +70,16 @@ pub fn command_line(pid: i32) -> String {
     }
 }
 
+/// Whether it has a handler for the signal, or ignores it.
+pub fn handles(pid: i32, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let masks = status.lines().filter_map(|line| {
+        let line = line.strip_prefix("SigCgt:").or(line.strip_prefix("SigIgn:"))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    });
+    masks.fold(0, |all, mask| all | mask) & 1 << (signal - 1) != 0
+}
+
 pub fn threads(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     let tasks = tasks.into_iter().flatten().flatten();

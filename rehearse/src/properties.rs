@@ -23,6 +23,7 @@ const CONTROL: &str = "nothing is left in the control directory";
 const TEMPLATE: &str = "the template is not written to";
 const INPUT: &str = "no command waits for input";
 const OUTPUT: &str = "no command prints more than 10 MB";
+const ANSWERED: &str = "every operation gets a result";
 const DECLARED: &str = "every assertion is in the catalogue";
 const RUNS: &str = " is started and ends";
 
@@ -56,6 +57,9 @@ pub fn judge(
     judge.harness();
     judge.setup_complete();
     judge.hangs();
+    if evidence.protocol {
+        judge.answered();
+    }
     judge.tidiness();
     for assertion in &timeline.assertions {
         judge.assertion(assertion);
@@ -325,6 +329,37 @@ impl Judge<'_> {
         });
         let found = found.collect();
         self.fails_if_any(DEAF, found);
+    }
+
+    /// A test command exits with 0 when the harness does not answer it; but it says so.
+    fn answered(&mut self) {
+        let lost = self.timeline.commands.iter().filter(|command| {
+            let end = command.end_ns.unwrap_or_default();
+            let mut faults = self.timeline.faults.iter();
+            let mut runs = self.timeline.harness.iter();
+            by_itself(command)
+                && command.status == Some(Status::Exit(0))
+                && !command.fifos.is_empty()
+                && command.stderr.contains("no result from")
+                && runs.any(|run| {
+                    run.start_ns < command.start_ns && run.end_ns.is_none_or(|over| over > end)
+                })
+                && !faults.any(|fault| {
+                    let over = fault.end_ns.unwrap_or(u64::MAX);
+                    fault.target.is_none() && fault.start_ns <= end && over >= command.start_ns
+                })
+        });
+        let found = lost.map(|command| {
+            let detail = format!(
+                "{} got no result, and no fault kept the harness from it: \"{}\". A harness must answer \
+                 every operation that it takes, whatever comes of it",
+                self.called(command.id),
+                shortened(command.stderr.trim())
+            );
+            (Some(command.id), detail)
+        });
+        let found = found.collect();
+        self.fails_if_any(ANSWERED, found);
     }
 
     fn tidiness(&mut self) {

@@ -40,6 +40,9 @@ const LEFTOVER_GRACE: Duration = Duration::from_millis(500);
 /// A command that runs so long is looked at once: does it wait for input?
 const INPUT_AFTER: Duration = Duration::from_secs(1);
 
+/// A command that handles SIGTERM does so after this time.
+const BEGUN: Duration = Duration::from_secs(1);
+
 /// Users saw commands killed after these times.
 const PARALLEL_LIMIT: Duration = Duration::from_secs(16);
 const FINALLY_LIMIT: Duration = Duration::from_secs(54);
@@ -653,6 +656,9 @@ impl<'a> Timeline<'a> {
         if !self.may_fault() {
             return;
         }
+        if fault.kind == FaultKind::Term && !self.has_begun(id, pid) {
+            return;
+        }
         let at = self.fault(fault.kind, Some(id));
         let ended_by = &mut self.record.commands[id].ended_by;
         match fault.kind {
@@ -674,6 +680,22 @@ impl<'a> Timeline<'a> {
                 self.timer(fault.length, Timer::Continue(id, at));
             }
         }
+    }
+
+    /// Nothing can handle SIGTERM in its first instants. So one that has no handler yet gets the signal
+    /// when it is old enough to have one.
+    fn has_begun(&mut self, id: usize, pid: i32) -> bool {
+        let age = Duration::from_nanos(self.now() - self.record.commands[id].start_ns);
+        let begun = age >= BEGUN || proc::handles(pid, Signal::SIGTERM as i32);
+        if !begun {
+            let fault = Fault {
+                kind: FaultKind::Term,
+                after: BEGUN,
+                length: Duration::ZERO,
+            };
+            self.timer(BEGUN - age, Timer::Strike(id, fault));
+        }
+        begun
     }
 
     fn may_fault(&self) -> bool {
