@@ -6,7 +6,7 @@ use crate::record::{self, Rehearsal, Timeline};
 use crate::schedule::Event;
 use crate::template::Template;
 use crate::timeline::{Spec, Timeline as Player};
-use crate::{merge, properties, report, shrink, summary};
+use crate::{merge, properties, shrink, summary};
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -166,13 +166,7 @@ pub fn run(options: &Rehearse) -> anyhow::Result<u8> {
     played?;
 
     merge::write(&rehearsal, &dir)?;
-    let report = match report::render(&dir) {
-        Ok(path) => Some(path),
-        Err(error) => {
-            eprintln!("jepsen-composer: no report: {error:#}");
-            None
-        }
-    };
+    let report = crate::rendered(&dir);
     match options.json {
         true => println!("{}", serde_json::to_string(&rehearsal)?),
         false => summary::print(&rehearsal, Some(began.elapsed()), report.as_deref()),
@@ -224,6 +218,9 @@ fn play_all(
                         Some(timeline) => {
                             if let Ok(timeline) = &timeline {
                                 progress.played(timeline);
+                                if options.fail_fast && timeline.fails() {
+                                    next.store(u64::MAX / 2, Ordering::SeqCst);
+                                }
                             }
                             played.lock().expect("no one panics with it").push(timeline);
                         }
@@ -236,7 +233,8 @@ fn play_all(
     let played = played.into_inner().expect("no one panics with it");
     let mut timelines: Vec<Timeline> = played.into_iter().collect::<anyhow::Result<_>>()?;
     timelines.sort_by_key(|timeline| timeline.index);
-    let whole = options.events.is_none() && parts == 1;
+    let all = timelines.len() as u64 == options.timelines;
+    let whole = all && options.events.is_none() && parts == 1;
     rehearsal.properties = properties::overall(&timelines, template.commands.len(), whole);
     rehearsal.timelines = timelines;
     if options.shrink && !players.interrupted() {

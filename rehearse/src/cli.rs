@@ -21,7 +21,9 @@ pub enum Command {
     Report(Report),
     /// Plays one timeline, for `rehearse`.
     #[command(hide = true)]
-    Play { spec: String },
+    Play {
+        spec: String,
+    },
 }
 
 /// Play a test template as Antithesis' Test Composer would: many timelines, each from a seed and with a
@@ -72,7 +74,12 @@ pub struct Rehearse {
     /// Faults, by comma: term, kill, pause, slow_start, harness_kill, harness_term, harness_pause,
     /// limits (commands end after the times that users saw: parallel_driver_ 16 s, finally_ 54 s);
     /// or all, or none
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "none")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "none"
+    )]
     faults: Vec<String>,
 
     /// After how many seconds a command counts as hanging
@@ -90,6 +97,10 @@ pub struct Rehearse {
     /// Play part I of N of the timelines; `report --merge` joins the parts
     #[arg(long, value_name = "I/N", default_value = "1/1", value_parser = shard)]
     pub shard: (u64, u64),
+
+    /// Play no more timelines once one has failed
+    #[arg(long)]
+    pub fail_fast: bool,
 
     /// Reduce the first timeline that fails to the fewest commands and faults that still fail
     #[arg(long)]
@@ -126,7 +137,12 @@ pub struct Report {
     pub merge: bool,
 
     /// Where the joined rehearsal goes: a new directory
-    #[arg(long, value_name = "DIR", requires = "merge", default_value = "rehearsal-merged")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        requires = "merge",
+        default_value = "rehearsal-merged"
+    )]
     pub output: PathBuf,
 }
 
@@ -204,7 +220,10 @@ impl Rehearse {
                 words.push(format!("--{name}"));
             }
         }
-        let templates = self.templates.iter().map(|path| path.as_os_str().to_owned());
+        let templates = self
+            .templates
+            .iter()
+            .map(|path| path.as_os_str().to_owned());
         words.extend(templates.map(|path| quoted(&path.to_string_lossy())));
         if !self.harness.is_empty() {
             words.push("--".to_owned());
@@ -260,13 +279,19 @@ mod tests {
         };
         let first = parse(line);
         let replay = first.replay(12, Some(&["first".to_owned(), "3f".to_owned()]));
-        assert!(replay.ends_with("--no-restart /t -- sh -c '{dir}'"), "{replay}");
+        assert!(
+            replay.ends_with("--no-restart /t -- sh -c '{dir}'"),
+            "{replay}"
+        );
         let second = parse(&replay.replace('\'', ""));
         assert_eq!(second.seed, Some(12));
         assert_eq!(second.timelines, 1);
         assert_eq!(second.events.as_ref().unwrap().len(), 2);
         assert_eq!(second.faults().unwrap(), first.faults().unwrap());
-        assert_eq!((second.commands(), second.hang), (first.commands(), first.hang));
+        assert_eq!(
+            (second.commands(), second.hang),
+            (first.commands(), first.hang)
+        );
         assert_eq!(second.harness, first.harness);
     }
 

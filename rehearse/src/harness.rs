@@ -172,7 +172,9 @@ pub fn store(dir: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
                 };
                 // Of one store's several forms, the first of the list.
                 let parent = entry.path().parent().map(Path::to_owned);
-                let same = best.as_ref().is_some_and(|best| best.2.parent() == parent.as_deref());
+                let same = best
+                    .as_ref()
+                    .is_some_and(|best| best.2.parent() == parent.as_deref());
                 let better = best.as_ref().is_none_or(|best| match same {
                     true => rank < best.1,
                     false => modified > best.0,
@@ -192,4 +194,3 @@ pub fn store(dir: &Path) -> (Option<PathBuf>, Option<PathBuf>) {
     };
     (relative(history), relative(result))
 }
-

@@ -30,7 +30,7 @@ mod watch;
 
 use clap::Parser;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// A property fails.
@@ -59,11 +59,22 @@ fn main() -> ExitCode {
     }
 }
 
+/// The report of a rehearsal, whose result stands without one.
+fn rendered(dir: &Path) -> Option<PathBuf> {
+    match report::render(dir) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            eprintln!("jepsen-composer: no report: {error:#}");
+            None
+        }
+    }
+}
+
 fn report(options: &cli::Report) -> anyhow::Result<u8> {
     if options.merge {
         let rehearsal = merge::merge(&options.directories, &options.output)?;
-        let report = report::render(&options.output)?;
-        summary::print(&rehearsal, None, Some(&report));
+        let report = rendered(&options.output);
+        summary::print(&rehearsal, None, report.as_deref());
         return Ok(summary::status(&rehearsal));
     }
     for directory in &options.directories {

@@ -31,7 +31,10 @@ pub fn read(dir: &Path) -> anyhow::Result<Rehearsal> {
 /// Joins the parts of one rehearsal in `output`, which is made.
 pub fn merge(parts: &[PathBuf], output: &Path) -> anyhow::Result<Rehearsal> {
     if output.exists() {
-        bail!("{} exists: name a new directory (--output)", output.display());
+        bail!(
+            "{} exists: name a new directory (--output)",
+            output.display()
+        );
     }
     let mut joined = read(&parts[0])?;
     let mut all: Vec<(PathBuf, Rehearsal)> = Vec::new();

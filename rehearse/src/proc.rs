@@ -74,7 +74,9 @@ pub fn command_line(pid: i32) -> String {
 pub fn handles(pid: i32, signal: i32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let masks = status.lines().filter_map(|line| {
-        let line = line.strip_prefix("SigCgt:").or(line.strip_prefix("SigIgn:"))?;
+        let line = line
+            .strip_prefix("SigCgt:")
+            .or(line.strip_prefix("SigIgn:"))?;
         u64::from_str_radix(line.trim(), 16).ok()
     });
     masks.fold(0, |all, mask| all | mask) & 1 << (signal - 1) != 0

@@ -133,7 +133,10 @@ impl Running {
             pid: child.id() as i32,
             stdout: Output::new(stdout.expect("piped"), output("stdout"))?,
             stderr: Output::new(stderr.expect("piped"), output("stderr"))?,
-            stdin: child.stdin.take().map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe))),
+            stdin: child
+                .stdin
+                .take()
+                .map(|pipe| File::from(std::os::fd::OwnedFd::from(pipe))),
         })
     }
 }
@@ -179,7 +182,9 @@ mod tests {
             let mut output = Output::new(reader, dir.path().join("out")).unwrap();
             let mut sent = 0u64;
             while sent < 3 * KEPT / 2 {
-                let text: Vec<u8> = (sent..sent + piece).map(|at| b'a' + (at % 23) as u8).collect();
+                let text: Vec<u8> = (sent..sent + piece)
+                    .map(|at| b'a' + (at % 23) as u8)
+                    .collect();
                 let _ = writer.write_all(&text[..text.len().min(65536)]);
                 sent += piece;
                 output.drain();
@@ -188,9 +193,8 @@ mod tests {
             output.drain();
             assert!(output.fd().is_none());
             assert_eq!(output.bytes, sent);
-            let expected = |length: u64| -> Vec<u8> {
-                (0..length).map(|at| b'a' + (at % 23) as u8).collect()
-            };
+            let expected =
+                |length: u64| -> Vec<u8> { (0..length).map(|at| b'a' + (at % 23) as u8).collect() };
             assert_eq!(output.text().as_bytes(), expected(SHOWN as u64));
             let file = std::fs::read(dir.path().join("out")).unwrap();
             assert_eq!(file, expected(KEPT), "{piece}");

@@ -78,8 +78,9 @@ impl Progress {
     }
 
     pub fn shrinking(&self, events: usize, attempts: u32) {
-        self.whole
-            .set_message(format!("shrinking: {events} events do not fail, attempt {attempts}"));
+        self.whole.set_message(format!(
+            "shrinking: {events} events do not fail, attempt {attempts}"
+        ));
     }
 
     fn plain(&self, line: &str) {

@@ -35,11 +35,7 @@ struct Judge<'a> {
 }
 
 /// Judges one timeline that has been played.
-pub fn judge(
-    timeline: &Timeline,
-    evidence: &Evidence,
-    commands: &[TestCommand],
-) -> Vec<Property> {
+pub fn judge(timeline: &Timeline, evidence: &Evidence, commands: &[TestCommand]) -> Vec<Property> {
     let mut judge = Judge {
         timeline,
         evidence,
@@ -49,7 +45,10 @@ pub fn judge(
     if timeline.outcome == "interrupted" {
         return Vec::new();
     }
-    let names: BTreeSet<&str> = commands.iter().map(|command| command.name.as_str()).collect();
+    let names: BTreeSet<&str> = commands
+        .iter()
+        .map(|command| command.name.as_str())
+        .collect();
     for name in names {
         judge.exits(name);
         judge.runs(name);
@@ -137,9 +136,10 @@ impl Judge<'_> {
 
     fn advise(&self, command: &Command) -> String {
         let ended_by = command.ended_by.as_deref();
-        let template = self.commands.iter().find(|known| {
-            known.name == command.name && known.template == command.template
-        });
+        let template = self
+            .commands
+            .iter()
+            .find(|known| known.name == command.name && known.template == command.template);
         match (command.status, ended_by) {
             (_, Some("fault")) => "It had got SIGTERM, which faults and time limits send: let it \
                  handle SIGTERM (in sh: trap 'exit 0' TERM) and exit 0, because every other end is a \
@@ -219,9 +219,11 @@ impl Judge<'_> {
         if !ran {
             return;
         }
-        let ending = self.timeline.commands.iter().find(|command| {
-            command.kind == "eventually" || command.kind == "finally"
-        });
+        let ending = self
+            .timeline
+            .commands
+            .iter()
+            .find(|command| command.kind == "eventually" || command.kind == "finally");
         let unexpected = self.timeline.harness.iter().filter(|run| {
             let end = run.end_ns.filter(|_| !run.expected);
             // One that exits after the check is through.
@@ -295,9 +297,10 @@ impl Judge<'_> {
         }
         let said = self.evidence.harness_setups.iter().any(|times| *times > 0);
         if found.is_empty() && !said {
-            let detail = "nobody said it, and Antithesis starts no command before: let the harness \
+            let detail =
+                "nobody said it, and Antithesis starts no command before: let the harness \
                  say it (an SDK, or jepsen-composer setup-complete), unless another container does"
-                .to_owned();
+                    .to_owned();
             return self.add(SETUP, Verdict::NotReached, detail, Vec::new());
         }
         self.fails_if_any(SETUP, found);
@@ -413,9 +416,11 @@ impl Judge<'_> {
         let found = found.collect();
         self.fails_if_any(INPUT, found);
 
-        let long = self.timeline.commands.iter().filter(|command| {
-            command.stdout_bytes + command.stderr_bytes > MOST_OUTPUT
-        });
+        let long = self
+            .timeline
+            .commands
+            .iter()
+            .filter(|command| command.stdout_bytes + command.stderr_bytes > MOST_OUTPUT);
         let found = long.map(|command| {
             let detail = format!(
                 "{} printed {} MB: it slows the test down and hides what matters. Print what tells \
@@ -453,9 +458,7 @@ impl Judge<'_> {
                 Verdict::NotReached,
                 "nothing ever came there: does the workload do what leads to it?".to_owned(),
             ),
-            "unreachable" if hits > 0 => {
-                (Verdict::Failed, format!("it was reached{details}"))
-            }
+            "unreachable" if hits > 0 => (Verdict::Failed, format!("it was reached{details}")),
             "unreachable" => (Verdict::Passed, String::new()),
             _ if *fails > 0 => (
                 Verdict::Failed,
@@ -528,9 +531,9 @@ pub fn overall(timelines: &[Timeline], commands: usize, whole: bool) -> Vec<Over
         }
     }
     // A timeline that did not come to its end says nothing of what never happens.
-    let played = timelines.iter().filter(|timeline| {
-        !matches!(timeline.outcome.as_str(), "setup" | "interrupted")
-    });
+    let played = timelines
+        .iter()
+        .filter(|timeline| !matches!(timeline.outcome.as_str(), "setup" | "interrupted"));
     let played = if whole { played.count() } else { 0 };
     let mut all: Vec<Overall> = by_name
         .into_iter()

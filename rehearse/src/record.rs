@@ -86,6 +86,14 @@ pub struct Timeline {
     pub properties: Vec<Property>,
 }
 
+impl Timeline {
+    /// One of its properties does not hold.
+    pub fn fails(&self) -> bool {
+        let mut properties = self.properties.iter();
+        properties.any(|property| property.status == Verdict::Failed)
+    }
+}
+
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Command {
     pub id: usize,

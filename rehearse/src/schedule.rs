@@ -359,7 +359,11 @@ mod tests {
                 seen.extend(starts(&plan).iter().map(|start| start.command));
                 seen.extend(plan.first.into_iter().chain(plan.ending));
             }
-            assert_eq!(seen, (0..commands.len()).collect(), "from seed {first_seed}");
+            assert_eq!(
+                seen,
+                (0..commands.len()).collect(),
+                "from seed {first_seed}"
+            );
         }
     }
 
@@ -397,7 +401,10 @@ mod tests {
 
     #[test]
     fn a_template_of_anytime_commands_has_no_eventually() {
-        let commands = template(&[("anytime_a", Kind::Anytime), ("eventually_a", Kind::Eventually)]);
+        let commands = template(&[
+            ("anytime_a", Kind::Anytime),
+            ("eventually_a", Kind::Eventually),
+        ]);
         for seed in 0..50 {
             let plan = Plan::draw(seed, &commands, &settings());
             assert_eq!(plan.ending, None);
@@ -411,7 +418,10 @@ mod tests {
         let kept = Kept::only([Event::Start(2), Event::HarnessFault(7)]);
         assert_eq!(kept.last(), Some(8));
         assert!(kept.keeps(Event::Start(2)) && !kept.keeps(Event::Start(7)));
-        assert_eq!(plan.start(2), Plan::draw(3, &everything(), &settings()).start(2));
+        assert_eq!(
+            plan.start(2),
+            Plan::draw(3, &everything(), &settings()).start(2)
+        );
     }
 
     #[test]

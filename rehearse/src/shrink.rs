@@ -18,7 +18,9 @@ pub fn shrink(
     players: &Players,
     progress: &Progress,
 ) -> anyhow::Result<Option<Shrunk>> {
-    let failing = timelines.iter().filter(|timeline| !failures(timeline).is_empty());
+    let failing = timelines
+        .iter()
+        .filter(|timeline| !failures(timeline).is_empty());
     let Some(timeline) = failing.min_by_key(|timeline| timeline.plan.len()) else {
         return Ok(None);
     };
@@ -114,7 +116,9 @@ mod tests {
         let needed = ["7", "31", "58"];
         let reduced = ddmin(events, &mut |events| {
             attempts += 1;
-            Ok(needed.iter().all(|event| events.contains(&(*event).to_owned())))
+            Ok(needed
+                .iter()
+                .all(|event| events.contains(&(*event).to_owned())))
         });
         assert_eq!(reduced.unwrap(), needed);
         assert!(attempts < 200, "{attempts}");

@@ -43,7 +43,10 @@ impl Signals {
     /// Makes the descriptor wait for the next signal. Look for what the earlier ones said after it.
     pub fn drain(&self) {
         let mut bytes = [0; 256];
-        while (&self.reader).read(&mut bytes).is_ok_and(|length| length > 0) {}
+        while (&self.reader)
+            .read(&mut bytes)
+            .is_ok_and(|length| length > 0)
+        {}
     }
 
     /// Whether one came that asks for an end.

@@ -35,7 +35,10 @@ fn compose(
     };
     let mut text = String::new();
     let timelines = &rehearsal.timelines;
-    let commands: usize = timelines.iter().map(|timeline| timeline.commands.len()).sum();
+    let commands: usize = timelines
+        .iter()
+        .map(|timeline| timeline.commands.len())
+        .sum();
     let faults: usize = timelines.iter().map(|timeline| timeline.faults.len()).sum();
     let took = took.map_or(String::new(), |took| {
         format!(" in {:.1} s", took.as_secs_f64())
@@ -79,7 +82,11 @@ fn compose(
     };
     let (passed, failed) = (of(Verdict::Passed), of(Verdict::Failed));
     if passed > 0 || failed == 0 {
-        let word = if passed == 1 { "property holds" } else { "properties hold" };
+        let word = if passed == 1 {
+            "property holds"
+        } else {
+            "properties hold"
+        };
         text += &format!("{}  {passed} {word}\n", paint(32, "ok"));
     }
     for advice in &rehearsal.advice {

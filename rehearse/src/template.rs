@@ -307,7 +307,11 @@ mod tests {
             ("Eventually_check", "Did you mean eventually_?"),
             ("final_check", "Did you mean finally_?"),
         ] {
-            assert!(explain_name(name).ends_with(guess), "{}", explain_name(name));
+            assert!(
+                explain_name(name).ends_with(guess),
+                "{}",
+                explain_name(name)
+            );
         }
         assert!(!explain_name("README.md").contains("Did you mean"));
     }

@@ -475,8 +475,9 @@ impl<'a> Timeline<'a> {
                     return Ok(());
                 }
             }
-            if start.harness_fault.is_some() && self.decide(Event::HarnessFault(k)) {
-                let fault = start.harness_fault.expect("just looked at");
+            if let Some(fault) = start.harness_fault
+                && self.decide(Event::HarnessFault(k))
+            {
                 self.timer(fault.after, Timer::HarnessStrike(fault));
             }
             if self.decide(Event::Start(k)) {
@@ -804,9 +805,8 @@ impl<'a> Timeline<'a> {
             record.stderr = held.stderr.text();
             record.stderr_bytes = held.stderr.bytes;
         }
-        self.held.retain(|held| {
-            !all && (held.stdout.fd().is_some() || held.stderr.fd().is_some())
-        });
+        self.held
+            .retain(|held| !all && (held.stdout.fd().is_some() || held.stderr.fd().is_some()));
     }
 
     fn read_streams(&mut self) {
@@ -1024,7 +1024,10 @@ impl<'a> Timeline<'a> {
             ),
         ];
         for running in self.running.values() {
-            for fd in [running.stdout.fd(), running.stderr.fd()].into_iter().flatten() {
+            for fd in [running.stdout.fd(), running.stderr.fd()]
+                .into_iter()
+                .flatten()
+            {
                 sources.push((Source::Output(running.pid), fd, PollFlags::POLLIN));
             }
         }
@@ -1153,7 +1156,11 @@ impl<'a> Timeline<'a> {
             }
             left.iter().for_each(|pid| kill(*pid));
             let mut signal = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-            let _ = ppoll(&mut signal, Some(TimeSpec::from(Duration::from_millis(100))), None);
+            let _ = ppoll(
+                &mut signal,
+                Some(TimeSpec::from(Duration::from_millis(100))),
+                None,
+            );
             self.signals.drain();
         }
         self.settle_outputs(true);
@@ -1197,10 +1204,7 @@ const HELPER: &str = "helper_jepsen.conf";
 
 /// Makes, for each template with a helper file that names a control directory, one beside the scratch
 /// files that names this timeline's: links to the same commands, and a helper file of its own.
-fn shadows(
-    spec: &Spec,
-    scratch: &tempfile::TempDir,
-) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
+fn shadows(spec: &Spec, scratch: &tempfile::TempDir) -> anyhow::Result<BTreeMap<PathBuf, PathBuf>> {
     let mut shadows = BTreeMap::new();
     if spec.attach {
         return Ok(shadows);
@@ -1258,7 +1262,9 @@ fn snapshot(templates: &[PathBuf]) -> Snapshot {
 }
 
 fn changes(before: &Snapshot, after: &Snapshot) -> Vec<String> {
-    let written = after.iter().filter(|(path, state)| before.get(*path) != Some(state));
+    let written = after
+        .iter()
+        .filter(|(path, state)| before.get(*path) != Some(state));
     let written = written.map(|(path, _)| path.display().to_string());
     let removed = before.keys().filter(|path| !after.contains_key(*path));
     written

@@ -37,9 +37,10 @@ impl Watch {
         };
         if let Some(parent) = control.parent() {
             // A parent that does not exist yet: --attach before there is a harness.
-            let _ = watch
-                .inotify
-                .add_watch(parent, AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
+            let _ = watch.inotify.add_watch(
+                parent,
+                AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO,
+            );
         }
         Ok(watch)
     }

@@ -19,7 +19,11 @@ pub fn fixture(name: &str) -> PathBuf {
 /// A copy of a fixture, so that what one test writes no other finds.
 pub fn copy(from: &Path) -> TempDir {
     let to = tempfile::tempdir().unwrap();
-    let status = Command::new("cp").arg("-a").arg(from).arg(to.path()).status();
+    let status = Command::new("cp")
+        .arg("-a")
+        .arg(from)
+        .arg(to.path())
+        .status();
     assert!(status.unwrap().success());
     to
 }
@@ -41,7 +45,10 @@ impl Played {
 /// `rehearse` with these arguments, and a directory for its results and its scratch files.
 pub fn command(dir: &TempDir, arguments: &[String]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.arg("rehearse").arg("--output").arg(dir.path().join("out"));
+    command
+        .arg("rehearse")
+        .arg("--output")
+        .arg(dir.path().join("out"));
     command.args(arguments).env("TMPDIR", dir.path());
     command.stdin(Stdio::null());
     command
