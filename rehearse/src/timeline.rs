@@ -471,7 +471,7 @@ impl<'a> Timeline<'a> {
             };
             while !self.may_start(&start) {
                 self.pump(until)?;
-                if over(until) {
+                if over(until) || self.harness_is_lost() {
                     return Ok(());
                 }
             }
@@ -486,11 +486,17 @@ impl<'a> Timeline<'a> {
             }
             // What has happened meanwhile, without waiting.
             self.pump(Some(Instant::now()))?;
-            if over(until) {
+            if over(until) || self.harness_is_lost() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// It ended by itself: that is the finding, and what commands would say of it is no news.
+    fn harness_is_lost(&self) -> bool {
+        let last = self.record.harness.last();
+        last.is_some_and(|run| run.end_ns.is_some() && !run.expected)
     }
 
     fn may_start(&self, start: &Start) -> bool {
