@@ -64,6 +64,7 @@ test: test-rust test-model test-msrv test-static-command test-install test-pytho
 test-rust: all
 	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --no-fail-fast --package jepsen-composer-rehearse
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
@@ -133,6 +134,9 @@ include packaging/dist.mk
 
 bench: all
 	benches/run
+
+test-rehearse: all
+	JEPSEN_REHEARSE_LONG=1 $(CARGO) test --locked --package jepsen-composer-rehearse -- --nocapture
 
 soak: all
 	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture

@@ -155,6 +155,12 @@ impl Judge<'_> {
             (Some(Status::Signal(9)), _) => "No fault of this rehearsal did that: was it short of \
                  memory?"
                 .to_owned(),
+            (Some(Status::Exit(1)), _)
+                if command.fifos.iter().any(|name| name.starts_with("check")) =>
+            {
+                "The history is invalid, or the harness failed: what it wrote says why"
+                    .to_owned()
+            }
             _ if command.kind == "eventually" => "Faults stop only when an eventually_ command starts, \
                  and what they broke needs time to recover: retry until it works or a deadline is \
                  over, and fail only then. If this is the violation that you look for, you have \
@@ -516,7 +522,7 @@ fn signal_name(number: i32) -> String {
 fn shortened(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {
-        Some((end, _)) => format!("{} …", &text[..end]),
+        Some((end, _)) => format!("{} ...", &text[..end]),
         None => text.to_owned(),
     }
 }

@@ -4,11 +4,10 @@
 
 mod common;
 
-use common::{command, copy, fixture, words};
+use common::{command, copy, fixture, jepsen_composer, words};
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
 
 /// The bug, and one of the properties by which it is found.
 const BUGS: &[(&str, &[&str])] = &[
@@ -50,30 +49,6 @@ const SHORT: usize = 3;
 
 fn is_long() -> bool {
     std::env::var_os("JEPSEN_REHEARSE_LONG").is_some()
-}
-
-/// The command, which is another package: built beside this test.
-fn jepsen_composer() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        let target = test.ancestors().nth(3).unwrap();
-        let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "--locked",
-                "--package",
-                "jepsen-composer",
-            ])
-            .arg("--manifest-path")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.toml"))
-            .arg("--target-dir")
-            .arg(target)
-            .status();
-        assert!(status.unwrap().success());
-        target.join("debug/jepsen-composer")
-    })
 }
 
 struct Found {
