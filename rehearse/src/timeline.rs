@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -588,9 +588,28 @@ impl<'a> Timeline<'a> {
                 _ => because,
             };
             record.ended_by.get_or_insert(because.to_owned());
-            signal_group(running.pid, Signal::SIGKILL);
         }
+        let ids = self.running.values().map(|running| running.id).collect();
+        self.kill_commands(&ids);
         self.await_none(|_| true)
+    }
+
+    /// With all of their processes, also those that have left the process group (as timeout(1) does):
+    /// nothing of a killed command is to run beside what comes after it.
+    fn kill_commands(&self, ids: &BTreeSet<usize>) {
+        if ids.is_empty() {
+            return;
+        }
+        for running in self.running.values() {
+            if ids.contains(&running.id) {
+                signal_group(running.pid, Signal::SIGKILL);
+            }
+        }
+        for (id, pid) in commands_processes() {
+            if ids.contains(&id) {
+                kill(pid);
+            }
+        }
     }
 
     // One command.
@@ -677,7 +696,7 @@ impl<'a> Timeline<'a> {
             }
             FaultKind::Kill => {
                 ended_by.get_or_insert("fault".to_owned());
-                signal_group(pid, Signal::SIGKILL);
+                self.kill_commands(&BTreeSet::from([id]));
                 self.record.faults[at].end_ns = Some(self.now());
             }
             _ => {
@@ -871,9 +890,7 @@ impl<'a> Timeline<'a> {
             }
             Timer::KillDeaf(id) => {
                 self.evidence.deaf.push(id);
-                if let Some(running) = self.running(id) {
-                    signal_group(running.pid, Signal::SIGKILL);
-                }
+                self.kill_commands(&BTreeSet::from([id]));
             }
             Timer::Limit(id) => {
                 if let Some(pid) = self.running(id).map(|running| running.pid) {
@@ -922,9 +939,6 @@ impl<'a> Timeline<'a> {
         {
             return self.timer(rest, Timer::Hang(id));
         }
-        let Some(pid) = self.running(id).map(|running| running.pid) else {
-            return;
-        };
         let parties = self.parties();
         let name = self.party_name(id);
         let me = parties.iter().find(|party| party.name == name);
@@ -935,7 +949,7 @@ impl<'a> Timeline<'a> {
             .push((Some(id), format!("still ran after {seconds} s: {why}")));
         let ended_by = &mut self.record.commands[id].ended_by;
         ended_by.get_or_insert("hang".to_owned());
-        signal_group(pid, Signal::SIGKILL);
+        self.kill_commands(&BTreeSet::from([id]));
     }
 
     fn party_name(&self, id: usize) -> String {
@@ -1129,20 +1143,17 @@ impl<'a> Timeline<'a> {
     fn find_leftovers(&mut self) -> Step {
         let until = Instant::now() + LEFTOVER_GRACE;
         loop {
-            let left: Vec<(usize, i32)> = proc::descendants()
-                .into_iter()
-                .filter_map(|pid| {
-                    let owner = proc::owner(pid)?;
-                    Some((owner.strip_prefix("command ")?.parse().ok()?, pid))
-                })
-                .collect();
+            let left = commands_processes();
             if left.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= until {
                 for (id, pid) in left {
-                    let line = proc::command_line(pid);
-                    self.evidence.left.push((id, format!("{line} (pid {pid})")));
+                    // What a fault ended could not clean up.
+                    if self.record.commands[id].ended_by.is_none() {
+                        let line = proc::command_line(pid);
+                        self.evidence.left.push((id, format!("{line} (pid {pid})")));
+                    }
                     kill(pid);
                 }
                 return Ok(());
@@ -1183,6 +1194,13 @@ enum Source {
     StopFaults,
     Output(i32),
     Held,
+}
+
+/// Processes of commands, each with its command's id.
+fn commands_processes() -> Vec<(usize, i32)> {
+    let id = |pid| proc::owner(pid)?.strip_prefix("command ")?.parse().ok();
+    let all = proc::descendants().into_iter();
+    all.filter_map(|pid| Some((id(pid)?, pid))).collect()
 }
 
 fn kill(pid: i32) {
