@@ -355,9 +355,13 @@ impl<'a> Timeline<'a> {
 
     /// Ends the harness as a container is stopped, and waits for it.
     fn stop_harness(&mut self) -> Step {
+        // It is not to come back.
+        self.timed
+            .retain(|_, timer| !matches!(timer, Timer::HarnessStart));
         let Some(harness) = self.harness.as_mut().filter(|harness| !harness.has_ended()) else {
             return Ok(());
         };
+        harness.restart_after = None;
         let pid = harness.pid;
         harness.term();
         self.expect_end();
@@ -462,6 +466,19 @@ impl<'a> Timeline<'a> {
     // Drivers and anytime_ commands.
 
     fn drive(&mut self) -> Step {
+        self.start_all()?;
+        // A fault of the harness that was decided happens, and a pause lasts, however few commands are
+        // left to wait for: else a failure that needs them could not be shrunk.
+        self.pump_until(|timeline| {
+            let mut timers = timeline.timed.values();
+            let due = |timer: &Timer| {
+                matches!(timer, Timer::HarnessStrike(_) | Timer::HarnessContinue(_))
+            };
+            !timers.any(due) || timeline.harness_is_lost()
+        })
+    }
+
+    fn start_all(&mut self) -> Step {
         let until = self.spec.duration.map(|duration| Instant::now() + duration);
         let over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
         let last = self.kept.last().unwrap_or(u64::MAX);
@@ -540,7 +557,7 @@ impl<'a> Timeline<'a> {
         }
         let Some((command, kind)) = ending else {
             self.await_none(Kind::is_driver)?;
-            self.no_more_faults();
+            self.no_more_faults()?;
             self.record.outcome = "none".to_owned();
             return self.kill_all("timeline_end");
         };
@@ -556,7 +573,7 @@ impl<'a> Timeline<'a> {
             }
             self.kill_all("eventually")?;
         }
-        self.no_more_faults();
+        self.no_more_faults()?;
         self.decide(Event::End);
         self.record.outcome = kind.name().to_owned();
         self.start(command, None);
@@ -564,10 +581,15 @@ impl<'a> Timeline<'a> {
     }
 
     /// Faults stop, and what they did is undone as far as it can be.
-    fn no_more_faults(&mut self) {
+    fn no_more_faults(&mut self) -> Step {
         self.faults_on = false;
         self.resume_all();
         self.restore_harness();
+        // One that was told to stop does so first: what comes next must not meet it.
+        self.pump_until(|timeline| {
+            let mut harness = timeline.harness.iter();
+            !harness.any(|harness| harness.ending && !harness.has_ended())
+        })
     }
 
     fn resume_all(&mut self) {
@@ -1125,13 +1147,17 @@ impl<'a> Timeline<'a> {
     // The end.
 
     fn stop(&mut self) -> Step {
-        self.no_more_faults();
+        self.faults_on = false;
+        self.resume_all();
         self.find_leftovers()?;
-        let stopped = self.record.harness.last().map(|run| run.pid);
+        // One that is away leaves to its next start what has come meanwhile.
+        let up = self
+            .harness
+            .as_ref()
+            .is_some_and(|harness| !harness.has_ended());
         self.stop_harness()?;
-        let clean = self.record.harness.last().is_some_and(|run| {
-            Some(run.pid) == stopped && run.expected && run.status != Some(Status::Signal(9))
-        });
+        let last = self.record.harness.last();
+        let clean = up && last.is_some_and(|run| run.status != Some(Status::Signal(9)));
         if clean {
             self.evidence.control_left = left_in(&self.control);
         }
