@@ -404,7 +404,10 @@ fn a_check_that_nobody_took_goes_to_the_next_harness() {
     composer.close().unwrap();
     let ended = check.end();
     ended.assert_no_result(75);
-    assert!(ended.stderr.contains("the harness ended without a result"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("the harness ended without a result"),
+        "{ended:?}"
+    );
 }
 
 #[test]
