@@ -1,10 +1,12 @@
 # make            the library and the command
-# make demo       a bank on SQLite, tested by a Python harness (BUG=1: a broken bank)
+# make rehearse   the Test Composer on this machine: jepsen-composer rehearse and report
+# make demo       a bank on SQLite and its Python harness, rehearsed with faults (BUG=1: a broken bank)
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
+# make test-rehearse  the long form of the rehearsal's tests: every planted bug, 200 timelines of each bank
 # make soak       the long form of the soak tests; STORM=600 seconds for each storm
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
@@ -28,7 +30,7 @@ COMMAND := $(RELEASE)/jepsen-composer
 MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
-.PHONY: all lib command demo test test-rust test-model test-msrv test-static-command test-install \
+.PHONY: all lib command rehearse demo test test-rehearse test-rust test-model test-msrv test-static-command test-install \
 	test-python test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
@@ -48,7 +50,12 @@ command:
 	@mkdir -p $(RELEASE)
 	@CARGO="$(CARGO)" MUSL=$(MUSL) command/build $(COMMAND)
 
-demo: all
+# Beside the command, which looks for it there.
+rehearse:
+	$(CARGO) build --profile tool --locked --package jepsen-composer-rehearse
+	ln -f target/tool/jepsen-composer-rehearse $(RELEASE)/jepsen-composer-rehearse
+
+demo: all rehearse
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
 test: test-rust test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
@@ -57,6 +64,7 @@ test: test-rust test-model test-msrv test-static-command test-install test-pytho
 test-rust: all
 	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --no-fail-fast --package jepsen-composer-rehearse
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
@@ -126,6 +134,9 @@ include packaging/dist.mk
 
 bench: all
 	benches/run
+
+test-rehearse: all
+	JEPSEN_REHEARSE_LONG=1 $(CARGO) test --locked --package jepsen-composer-rehearse -- --nocapture
 
 soak: all
 	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture

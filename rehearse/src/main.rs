@@ -1,37 +1,84 @@
-//! `jepsen-composer-rehearse`: plays Antithesis' Test Composer on this machine.
+//! `jepsen-composer-rehearse`, run as `jepsen-composer rehearse` and `jepsen-composer report`: plays
+//! Antithesis' Test Composer on this machine, and makes reports.
+//!
+//! The flow: `campaign` gives seeds to players, which are processes of their own, and collects what they
+//! recorded. A player plays one `timeline`: what happens in it is decided in `schedule`, what came of it is
+//! judged in `properties`.
 
+mod campaign;
+mod cli;
+mod draw;
+mod faults;
+mod hangs;
+mod harness;
+mod merge;
+mod proc;
+mod process;
+mod progress;
+mod properties;
+mod quiet;
 mod record;
 mod report;
+mod schedule;
+mod sdk;
+mod shrink;
+mod signals;
+mod summary;
+mod template;
+mod timeline;
+mod watch;
 
-use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use clap::Parser;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
-/// Plays Antithesis' Test Composer on this machine, and makes reports.
-#[derive(Parser)]
-#[command(name = "jepsen-composer", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+/// A property fails.
+const EXIT_FAILED: u8 = 1;
+/// Wrong usage, or nothing could be rehearsed.
+const EXIT_MISUSE: u8 = 2;
 
-#[derive(Subcommand)]
-enum Command {
-    /// Make report.html in a directory that a rehearsal or a test left
-    Report {
-        dir: PathBuf,
-        /// Write the page to this file instead
-        #[arg(short, long)]
-        output: Option<PathBuf>,
-    },
-}
-
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
-        Command::Report { dir, output } => {
-            let output = output.unwrap_or_else(|| dir.join(report::FILE_NAME));
-            report::render_to(&dir, &output)?;
-            println!("{}", output.display());
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if let Some(called) = arguments.first()
+        && Path::new(called).file_name() == Some(quiet::PROGRAM.as_ref())
+    {
+        return quiet::run(called, &arguments[1..]).into();
+    }
+    let status = match cli::Cli::parse().command {
+        cli::Command::Rehearse(options) => campaign::run(&options),
+        cli::Command::Report(options) => report(&options),
+        cli::Command::Play { spec } => campaign::play(&spec).map(|()| 0),
+    };
+    match status {
+        Ok(status) => status.into(),
+        Err(error) => {
+            eprintln!("jepsen-composer: {error:#}");
+            EXIT_MISUSE.into()
         }
     }
-    Ok(())
+}
+
+/// The report of a rehearsal, whose result stands without one.
+fn rendered(dir: &Path) -> Option<PathBuf> {
+    match report::render(dir) {
+        Ok(path) => Some(path),
+        Err(error) => {
+            eprintln!("jepsen-composer: no report: {error:#}");
+            None
+        }
+    }
+}
+
+fn report(options: &cli::Report) -> anyhow::Result<u8> {
+    if options.merge {
+        let rehearsal = merge::merge(&options.directories, &options.output)?;
+        let report = rendered(&options.output);
+        summary::print(&rehearsal, None, report.as_deref());
+        return Ok(summary::status(&rehearsal));
+    }
+    for directory in &options.directories {
+        println!("{}", report::render(directory)?.display());
+    }
+    Ok(0)
 }

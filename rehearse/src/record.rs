@@ -28,6 +28,19 @@ pub struct Rehearsal {
     pub properties: Vec<Overall>,
     /// What holds, and is worth a thought all the same.
     pub advice: Vec<String>,
+    pub shrunk: Option<Shrunk>,
+}
+
+/// The first failure with the fewest decisions that still fail.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Shrunk {
+    pub timeline: u64,
+    /// At least one of these still fails.
+    pub properties: Vec<String>,
+    /// Nothing more can be left out; else the time for it was over.
+    pub complete: bool,
+    pub events: Vec<String>,
+    pub replay: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,6 +84,14 @@ pub struct Timeline {
     pub history: Option<PathBuf>,
     pub results: Option<PathBuf>,
     pub properties: Vec<Property>,
+}
+
+impl Timeline {
+    /// One of its properties does not hold.
+    pub fn fails(&self) -> bool {
+        let mut properties = self.properties.iter();
+        properties.any(|property| property.status == Verdict::Failed)
+    }
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
