@@ -212,7 +212,7 @@ function titleOf(m, item) {
   const r = m.ref[item];
   switch (m.kind[item]) {
     case COMMAND: return `${nameOf(m, item)} #${m.commands.id[r]}`;
-    case OPERATION: return `${nameOf(m, item)} #${m.operations.index[r]}`;
+    case OPERATION: return `${nameOf(m, item)} #${m.operations.index[r]}${m.operations.uncertainty.length > 1 ? ` of run ${m.operations.run[r] + 1}` : ""}`;
     case FAULT: return `Fault: ${m.faults[r].kind}`;
     case PROPERTY: return `✗ ${m.properties[r].name}`;
     default: return nameOf(m, item);
@@ -343,11 +343,12 @@ function layOut() {
     const label = (process) => m.operations.processes[process];
     const isClient = (process) => /^-?\d+$/.test(label(process));
     const processes = [...byProcess.keys()].sort((a, b) => isClient(a) - isClient(b) || Number(label(a)) - Number(label(b)) || label(a).localeCompare(label(b)));
-    if (processes.length <= 64) {
-      for (const p of processes) add(isClient(p) ? `process ${label(p)}` : label(p), byProcess.get(p), 18);
+    if (processes.length <= 20) {
+      // A process does one thing at a time; two runs of the harness may seem to overlap.
+      for (const p of processes) pack(m, byProcess.get(p)).forEach((items, i) => add(i ? "" : isClient(p) ? `process ${label(p)}` : label(p), items, 18));
     } else {
       // Each crash makes a new process: those that follow each other share a lane, as they share a thread.
-      for (const p of processes.filter((p) => !isClient(p))) add(label(p), byProcess.get(p), 18);
+      for (const p of processes.filter((p) => !isClient(p))) pack(m, byProcess.get(p)).forEach((items, i) => add(i ? "" : label(p), items, 18));
       const clients = processes.filter(isClient).map((p) => ({ p, items: byProcess.get(p) }));
       clients.sort((a, b) => m.start[a.items[0]] - m.start[b.items[0]] || Number(label(a.p)) - Number(label(b.p)));
       const rows = [];
@@ -359,6 +360,7 @@ function layOut() {
         for (const item of items) row.items.push(item);
         row.until = m.end[items[items.length - 1]];
       }
+      rows.sort((a, b) => Number(a.names[0]) - Number(b.names[0]));
       for (const row of rows) {
         const names = row.names;
         add(names.length === 1 ? `process ${names[0]}` : `process ${names.slice(0, 2).join(", ")}${names.length > 2 ? `, … (${names.length})` : ""}`, row.items, 18);
@@ -560,11 +562,12 @@ function drawLane(c, m, lane, top, rect, labels) {
     else if (o === INFO && w > 6) { rect(hatch(c, colour), left, y, w, h); rect(colour, left, y, 2, h); }
     else if (o === OPEN && w > 6) { rect(colour, left, y, w, 1.5); rect(colour, left, y + h - 1.5, w, 1.5); rect(colour, left, y, 1.5, h); }
     else rect(colour, left, y, w, h);
-    if (o === FAIL && kind !== OPERATION && w > 6) rect(hatch(c, colours.sheet), left, y, w, h);
+    if (o === FAIL && kind !== OPERATION && w > 6) rect(hatch(c, colours.sheet), left, y + h - 4, w, 4);
     if (w > 46 && !dim) {
       const failed = o === FAIL && kind === OPERATION;
       const text = kind === OPERATION ? `${nameOf(m, item)} ${firstLine(short(valueOf(m, m.ref[item]), 120))}` : kind === COMMAND ? `#${m.commands.id[m.ref[item]]} ${outcomeOf(m, item)}` : outcomeOf(m, item);
-      labels.push([clean(text), left + 5, failed ? y + h * 0.36 : y + h / 2, w - 8, o === OK ? colours.sheet : o === FAIL && kind !== OPERATION ? colours.sheet : colours.ink]);
+      const inset = m.marked[item] ? 17 : 5;
+      labels.push([clean(text), left + inset, failed ? y + h * 0.36 : y + h / 2, w - inset - 3, o === OK ? colours.sheet : o === FAIL && kind !== OPERATION ? colours.sheet : colours.ink]);
     }
     i++;
   }
@@ -572,6 +575,7 @@ function drawLane(c, m, lane, top, rect, labels) {
 /** Moments, and faults that may be moments. */
 function drawPoints(c, m, lane, top, rect) {
   const y = top + lane.y + lane.height / 2;
+  const dense = lowerBound(lane.starts, state.t1) - lowerBound(lane.ends, state.t0) > plotWidth() / 8;
   let last = -99;
   for (let i = lowerBound(lane.ends, state.t0); i < lane.items.length && lane.starts[i] <= state.t1; i++) {
     const item = lane.items[i], x0 = toX(lane.starts[i]), x1 = toX(lane.ends[i]);
@@ -581,8 +585,9 @@ function drawPoints(c, m, lane, top, rect) {
       rect(colour, x0, y - 6, 2, 12);
       continue;
     }
-    if (x0 - last < 1) continue;
+    if (x0 - last < (dense ? 2 : 1)) continue;
     last = x0;
+    if (dense && m.kind[item] !== PROPERTY) { rect(colour, x0, y - 6, 1, 12); continue; }
     c.fillStyle = colour; c.strokeStyle = colour; c.lineWidth = 2;
     c.beginPath();
     if (m.kind[item] === PROPERTY) { c.moveTo(x0 - 5, y - 5); c.lineTo(x0 + 5, y + 5); c.moveTo(x0 + 5, y - 5); c.lineTo(x0 - 5, y + 5); c.stroke(); }
@@ -609,9 +614,11 @@ function drawMarks(c, lane, top) {
 function drawFaultsOnTargets(c, m, top) {
   if (state.hidden.kind.has(FAULT)) return;
   c.fillStyle = colours.fault;
-  m.faults.forEach((fault) => {
+  const visible = m.faults.filter((fault) => fault.start_ns >= state.t0 && fault.start_ns <= state.t1);
+  if (visible.length > plotWidth() / 4) return; // The lane of the faults says enough.
+  visible.forEach((fault) => {
     const target = fault.target === null || fault.target === undefined ? -1 : m.byId.get(fault.target) ?? -1;
-    if (target < 0 || fault.start_ns < state.t0 || fault.start_ns > state.t1) return;
+    if (target < 0) return;
     const lane = state.lanes[state.laneOf[m.item(COMMAND, target)]];
     if (!lane) return;
     const x = toX(fault.start_ns), y = top + lane.y + 1;
@@ -1062,8 +1069,14 @@ function drawLatency() {
   const Y = (latency) => bottom - ((Math.log10(Math.max(latency, low)) - logLow) / logSpan) * (bottom - 10);
   const X = (t) => LEFT + ((t - state.t0) / (state.t1 - state.t0)) * plot;
   c.fillStyle = colours.band;
-  const bands = [...m.bands, ...m.faults.filter((f) => f.end_ns && f.end_ns > f.start_ns).map((f) => ({ from: f.start_ns, to: f.end_ns }))];
-  for (const band of bands) if (band.to > state.t0 && band.from < state.t1) c.fillRect(Math.max(LEFT, X(band.from)), 0, Math.max(1, Math.min(width, X(band.to)) - Math.max(LEFT, X(band.from))), bottom);
+  const bands = [...m.bands, ...m.faults.filter((f) => f.end_ns > f.start_ns).map((f) => ({ from: f.start_ns, to: f.end_ns }))];
+  let shaded = LEFT;
+  for (const band of bands.sort((a, b) => a.from - b.from)) {
+    const from = Math.max(shaded, X(band.from)), to = Math.min(width, X(band.to));
+    if (X(band.to) - X(band.from) < 3 || to <= from) continue;
+    c.fillRect(from, 0, to - from, bottom);
+    shaded = to;
+  }
   c.save(); c.translate(0, bottom); axis(c, LEFT, plot, 0, AXIS, 5); c.restore();
   c.font = "11px " + fonts.sans; c.textBaseline = "middle";
   for (let power = low; power <= high * 1.001; power *= 10) {
@@ -1106,6 +1119,7 @@ function quantileLines(c, m, items, X, Y) {
     if (at >= 0 && at < windows) bins[at].push(m.end[item] - m.start[item]);
   }
   bins.forEach((bin) => bin.sort((a, b) => a - b));
+  const labelled = [];
   for (const [q, dash] of [[0.5, []], [0.95, [6, 3]], [0.99, [2, 3]], [1, [1, 5]]]) {
     for (const [colour, width] of [[colours.sheet, 4], [colours.ink, 1.4]]) {
       c.strokeStyle = colour; c.lineWidth = width; c.setLineDash(colour === colours.sheet ? [] : dash);
@@ -1119,7 +1133,8 @@ function quantileLines(c, m, items, X, Y) {
         pen = true; last = [x, y];
       });
       c.stroke();
-      if (last && colour === colours.ink) { c.globalAlpha = 1; c.fillStyle = colours.ink; c.textAlign = "right"; c.font = "600 11px " + fonts.sans; c.fillText(String(q), last[0] - 4, last[1] - 8); c.textAlign = "left"; }
+      if (last && colour === colours.ink && labelled.every((y) => Math.abs(y - last[1]) > 11)) {
+        labelled.push(last[1]); c.globalAlpha = 1; c.fillStyle = colours.ink; c.textAlign = "right"; c.font = "600 11px " + fonts.sans; c.fillText(String(q), last[0] - 4, last[1] - 8); c.textAlign = "left"; }
     }
   }
   c.setLineDash([]); c.globalAlpha = 1;
@@ -1157,12 +1172,12 @@ function drawDistribution(m, series, items, width) {
     for (const value of values) bins[Math.max(0, Math.floor((X(value) - LEFT) / BIN))]++;
     const most = bins.reduce((a, b) => Math.max(a, b), 1);
     c.fillStyle = seriesColour(at);
-    bins.forEach((n, i) => { if (n) { const h = Math.max(1.5, (n / most) * (ROW - 18)); c.fillRect(LEFT + i * BIN, base - h, BIN - 0.6, h); } });
+    bins.forEach((n, i) => { if (n) { const h = Math.max(1.5, (n / most) * (ROW - 28)); c.fillRect(LEFT + i * BIN, base - h, BIN - 0.6, h); } });
     c.strokeStyle = colours.ink; c.lineWidth = 1.4;
     for (const [q, name] of [[0.5, "0.5"], [0.99, "0.99"]]) {
       const x = X(quantile(values, q));
-      c.beginPath(); c.moveTo(x, base); c.lineTo(x, base - ROW + 18); c.stroke();
-      c.fillStyle = colours.ink; c.font = "600 10px " + fonts.sans; c.fillText(name, x + 3, base - ROW + 20);
+      c.beginPath(); c.moveTo(x, base); c.lineTo(x, base - ROW + 14); c.stroke();
+      c.fillStyle = colours.ink; c.font = "600 10px " + fonts.sans; c.fillText(name, x + 3, base - ROW + 18);
     }
     c.fillStyle = colours.ink; c.font = "12px " + fonts.sans;
     c.fillText(fitText(c, clean(series.names[at]), LEFT - 16), 0, base - 20);
@@ -1221,7 +1236,7 @@ function quantileTable(m, series, items) {
 
 function statusCell(status) { return el("span", { class: `status ${status}` }, STATUS_WORDS[status] || status); }
 function copyButton(text) {
-  const button = el("button", { class: "small", "aria-label": "Copy the command line" }, "Copy");
+  const button = el("button", { class: "small", title: "Copy the command line", "aria-live": "polite" }, "Copy");
   button.addEventListener("click", async () => {
     let copied = false;
     try { await navigator.clipboard.writeText(text); copied = true; } catch { // A page from a file may not have the clipboard.
@@ -1343,6 +1358,11 @@ function renderTable() {
 
 // Legend, help
 
+function clockNote(runs) {
+  if (runs.includes(null)) return "No command tells a history's clock: its operations are placed by the harness' start, and may be off.";
+  const worst = Math.max(...runs);
+  return worst > 1e5 ? `The history's clock is known to ±${duration(worst)}.` : "";
+}
 function buildLegend() {
   const m = state.model, entries = [];
   const swatch = (draw, label) => {
@@ -1355,14 +1375,14 @@ function buildLegend() {
     const colour = colourOf(kind, o);
     if (o === FAIL && kind === OPERATION) { c.fillStyle = colour; c.fillRect(0, 5, 24, 7); }
     else if (o === OPEN) { c.strokeStyle = colour; c.lineWidth = 2; c.strokeRect(1, 1, 30, 10); }
-    else { c.fillStyle = o === INFO ? hatch(c, colour) : colour; c.fillRect(0, 0, 24, 12); if (o === FAIL) { c.fillStyle = hatch(c, colours.sheet); c.fillRect(0, 0, 24, 12); } }
+    else { c.fillStyle = o === INFO ? hatch(c, colour) : colour; c.fillRect(0, 0, 24, 12); if (o === FAIL) { c.fillStyle = hatch(c, colours.sheet); c.fillRect(0, 8, 24, 4); } }
   };
   if (m.sizes[OPERATION]) for (const o of [OK, INFO, FAIL, OPEN]) swatch(bar(OPERATION, o), OPERATION_OUTCOMES[o]);
   if (m.sizes[COMMAND]) for (const o of [OK, INFO, FAIL]) swatch(bar(COMMAND, o), COMMAND_OUTCOMES[o]);
   if (m.sizes[FAULT]) swatch((c) => { c.fillStyle = colours.fault; c.beginPath(); c.moveTo(6, 1); c.lineTo(18, 1); c.lineTo(12, 11); c.fill(); }, "fault");
   if (m.bands.length) swatch((c) => { c.fillStyle = colours.band; c.fillRect(0, 0, 24, 12); }, "nemesis at work");
   if (m.marked.some((x) => x)) swatch((c) => { c.fillStyle = colours.bad; c.beginPath(); c.moveTo(12, 0); c.lineTo(18, 12); c.lineTo(6, 12); c.fill(); }, "anomaly");
-  const clocks = m.sizes[COMMAND] && m.sizes[OPERATION] ? (m.operations.uncertainty === null ? "The history's clock is set by setup_complete: operations may be off." : m.operations.uncertainty > 1e5 ? `The history's clock is known to ±${duration(m.operations.uncertainty)}.` : "") : "";
+  const clocks = m.sizes[COMMAND] && m.sizes[OPERATION] ? clockNote(m.operations.uncertainty) : "";
   $("legend").replaceChildren(...entries, clocks && el("span", {}, clocks), el("span", {}, "Wheel: zoom · Shift and wheel: move · drag: move · Shift and drag: zoom to it · ?: keys"));
 }
 function buildHelp() {

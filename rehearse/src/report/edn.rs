@@ -213,14 +213,29 @@ impl<'a> Reader<'a> {
     }
 
     fn skip_char(&mut self) {
-        self.at += self.text[self.at..].chars().next().map_or(0, char::len_utf8);
+        self.at += self.text[self.at..]
+            .chars()
+            .next()
+            .map_or(0, char::len_utf8);
     }
 }
 
 fn is_symbol(byte: u8) -> bool {
     !matches!(
         byte,
-        b' ' | b'\t' | b'\n' | b'\r' | 0x0c | b',' | b';' | b'"' | b'{' | b'}' | b'[' | b']' | b'(' | b')'
+        b' ' | b'\t'
+            | b'\n'
+            | b'\r'
+            | 0x0c
+            | b','
+            | b';'
+            | b'"'
+            | b'{'
+            | b'}'
+            | b'['
+            | b']'
+            | b'('
+            | b')'
     )
 }
 
@@ -342,24 +357,36 @@ mod tests {
         for (text, expected) in [
             ("nil", json!(null)),
             ("{:valid? false, :n 3}", json!({"valid?": false, "n": 3})),
-            ("#jepsen.history.Op{:index 0, :f :r}", json!({"index": 0, "f": "r"})),
+            (
+                "#jepsen.history.Op{:index 0, :f :r}",
+                json!({"index": 0, "f": "r"}),
+            ),
             ("#{1 2}", json!([1, 2])),
             ("#{1 1}", json!([1, 1])),
             ("{:a 1 :a 2}", json!({"a": 2})),
             ("(1 [2 ()])", json!([1, [2, []]])),
             ("{[1 2] 3, nil 1}", json!({"[1,2]": 3, "null": 1})),
             ("5N", json!(5)),
-            ("123456789012345678901234567890N", json!("123456789012345678901234567890N")),
+            (
+                "123456789012345678901234567890N",
+                json!("123456789012345678901234567890N"),
+            ),
             ("1.5", json!(1.5)),
             ("1.5M", json!("1.5M")),
             ("22/7", json!("22/7")),
             ("[##NaN ##-Inf]", json!(["##NaN", "##-Inf"])),
-            ("#object[clojure.core$fn 0x1f \"x\"]", json!(["clojure.core$fn", "0x1f", "x"])),
+            (
+                "#object[clojure.core$fn 0x1f \"x\"]",
+                json!(["clojure.core$fn", "0x1f", "x"]),
+            ),
             ("#inst \"2026-01-01\"", json!("2026-01-01")),
             ("[#\"a\\\"b\" 2]", json!(["#\"a\\\"b\"", 2])),
             ("#'user/x", json!("#'user/x")),
             ("[^{:line 1} [1] 2]", json!(["^{:line 1} [1]", 2])),
-            ("[\\a \\newline \\] \\u0041]", json!(["\\a", "\\newline", "\\]", "\\u0041"])),
+            (
+                "[\\a \\newline \\] \\u0041]",
+                json!(["\\a", "\\newline", "\\]", "\\u0041"]),
+            ),
             (r#""a\u00e9\n\"\\""#, json!("aé\n\"\\")),
             ("[1 #_ 2 #_[3 4] 5 ; six\n 7]", json!([1, 5, 7])),
             ("#<Object@1 x> ", json!("#<Object@1 x>")),
@@ -371,7 +398,16 @@ mod tests {
 
     #[test]
     fn what_does_not_end_is_no_form() {
-        for text in ["", "[1 2", "{:a \"x", "#jepsen.history.Op{:index 1", "#_", "^", "}", "#"] {
+        for text in [
+            "",
+            "[1 2",
+            "{:a \"x",
+            "#jepsen.history.Op{:index 1",
+            "#_",
+            "^",
+            "}",
+            "#",
+        ] {
             assert_eq!(to_json(text), None, "{text}");
         }
     }
@@ -391,7 +427,11 @@ mod tests {
         assert!(to_json(&deep).is_some());
         assert_eq!(Reader::new(&deep).form(), Some(&*deep));
         for prefix in ["^", "#_", "#_ [", "'", "#x "] {
-            assert_eq!(Reader::new(&prefix.repeat(1_000_000)).form(), None, "{prefix}");
+            assert_eq!(
+                Reader::new(&prefix.repeat(1_000_000)).form(),
+                None,
+                "{prefix}"
+            );
         }
     }
 }

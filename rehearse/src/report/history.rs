@@ -78,7 +78,11 @@ pub fn load(path: &Path) -> anyhow::Result<String> {
 /// Reads the text of `history.edn`, or of `history.jsonl` if `json`.
 pub fn parse(text: &str, json: bool) -> History<'_> {
     let mut pairing = Pairing::default();
-    let note = if json { parse_json(text, &mut pairing) } else { parse_edn(text, &mut pairing) };
+    let note = if json {
+        parse_json(text, &mut pairing)
+    } else {
+        parse_edn(text, &mut pairing)
+    };
     pairing.history.note = note;
     pairing.history
 }
@@ -111,7 +115,10 @@ fn event(form: &str) -> Option<Event<'_>> {
     if reader.enter() != Some(b'{') {
         return None;
     }
-    let mut event = Event { line: Cow::Borrowed(form), ..Event::default() };
+    let mut event = Event {
+        line: Cow::Borrowed(form),
+        ..Event::default()
+    };
     while let Some(key) = reader.form() {
         let start = reader.position();
         let value = reader.form()?;
@@ -152,7 +159,11 @@ pub fn same_event(line: &str, operation: &Operation, history: &History) -> bool 
 }
 
 fn label(form: &str) -> Cow<'_, str> {
-    if form.starts_with('"') { edn::string(form) } else { Cow::Borrowed(edn::name(form)) }
+    if form.starts_with('"') {
+        edn::string(form)
+    } else {
+        Cow::Borrowed(edn::name(form))
+    }
 }
 
 /// A line of `history.jsonl`.
@@ -183,7 +194,12 @@ fn parse_json<'a>(text: &'a str, pairing: &mut Pairing<'a>) -> Option<String> {
             continue;
         }
         let Ok(op) = serde_json::from_str::<Line>(line) else {
-            note.get_or_insert_with(|| format!("Line {} of the history is no operation; it is left out.", number + 1));
+            note.get_or_insert_with(|| {
+                format!(
+                    "Line {} of the history is no operation; it is left out.",
+                    number + 1
+                )
+            });
             continue;
         };
         let more = [("error", op.error), ("exception", op.exception)]
@@ -192,12 +208,17 @@ fn parse_json<'a>(text: &'a str, pairing: &mut Pairing<'a>) -> Option<String> {
             .collect::<Vec<_>>()
             .join(", ");
         pairing.add(Event {
-            kind: ["invoke", "ok", "info", "fail"].into_iter().find(|kind| *kind == op.kind).unwrap_or(""),
+            kind: ["invoke", "ok", "info", "fail"]
+                .into_iter()
+                .find(|kind| *kind == op.kind)
+                .unwrap_or(""),
             process: plain(op.process.get()),
             f: op.f.map_or(Cow::Borrowed("nil"), |f| plain(f.get())),
             time: op.time.unwrap_or(0),
             index: op.index,
-            value: op.value.map_or(Cow::Borrowed("null"), |value| Cow::Borrowed(value.get())),
+            value: op
+                .value
+                .map_or(Cow::Borrowed("null"), |value| Cow::Borrowed(value.get())),
             more: Cow::Owned(more),
             fifo: op.fifo,
             line: Cow::Borrowed(line),
@@ -228,7 +249,11 @@ impl<'a> Pairing<'a> {
     fn add(&mut self, event: Event<'a>) {
         let index = event.index.unwrap_or(self.events);
         self.events += 1;
-        let process = number(&mut self.processes, &mut self.history.processes, event.process);
+        let process = number(
+            &mut self.processes,
+            &mut self.history.processes,
+            event.process,
+        );
         let outcome = match event.kind {
             "invoke" => Outcome::Open,
             "ok" => Outcome::Ok,
@@ -268,7 +293,11 @@ impl<'a> Pairing<'a> {
     }
 }
 
-fn number<'a>(numbers: &mut HashMap<Cow<'a, str>, usize>, names: &mut Vec<Cow<'a, str>>, name: Cow<'a, str>) -> usize {
+fn number<'a>(
+    numbers: &mut HashMap<Cow<'a, str>, usize>,
+    names: &mut Vec<Cow<'a, str>>,
+    name: Cow<'a, str>,
+) -> usize {
     if let Some(number) = numbers.get(&name) {
         return *number;
     }
@@ -287,12 +316,24 @@ mod tests {
             .iter()
             .map(|op| {
                 let name = |names: &[Cow<str>], at: usize| names[at].to_string();
-                (name(&history.processes, op.process), name(&history.fs, op.f), op.outcome, op.start, op.end)
+                (
+                    name(&history.processes, op.process),
+                    name(&history.fs, op.f),
+                    op.outcome,
+                    op.start,
+                    op.end,
+                )
             })
             .collect()
     }
 
-    fn row(process: &str, f: &str, outcome: Outcome, start: i64, end: Option<i64>) -> (String, String, Outcome, i64, Option<i64>) {
+    fn row(
+        process: &str,
+        f: &str,
+        outcome: Outcome,
+        start: i64,
+        end: Option<i64>,
+    ) -> (String, String, Outcome, i64, Option<i64>) {
         (process.into(), f.into(), outcome, start, end)
     }
 
@@ -329,7 +370,10 @@ mod tests {
 {"type": "info", "f": "read", "value": {"$set": [1]}, "process": 0, "time": 5, "index": 1, "error": ["timed out", 3], "fifo": "op-1-2"}
 {"type": "invoke", "f": "re"#;
         let history = parse(journal, true);
-        assert_eq!(outcomes(&history), [row("0", "read", Outcome::Info, 1, Some(5))]);
+        assert_eq!(
+            outcomes(&history),
+            [row("0", "read", Outcome::Info, 1, Some(5))]
+        );
         assert_eq!(history.operations[0].result, "{\"$set\": [1]}");
         assert_eq!(history.operations[0].more, "error [\"timed out\", 3]");
         assert_eq!(history.operations[0].fifo.as_deref(), Some("op-1-2"));
@@ -337,7 +381,10 @@ mod tests {
 
         let edn = "{:type :invoke, :f :read, :process 0, :time 1}\n{:type :ok, :f :read, :val";
         let history = parse(edn, false);
-        assert_eq!(outcomes(&history), [row("0", "read", Outcome::Open, 1, None)]);
+        assert_eq!(
+            outcomes(&history),
+            [row("0", "read", Outcome::Open, 1, None)]
+        );
         assert!(history.note.unwrap().contains("byte 47"));
     }
 }

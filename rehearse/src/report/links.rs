@@ -31,8 +31,12 @@ pub struct Links {
 /// Of a line that was cut, so much must agree.
 const MIN_PREFIX: usize = 64;
 
-pub fn link(commands: &[Command], history: &History, setup_complete_ns: Option<u64>) -> Links {
-    let mut links = Links { of_operation: vec![None; history.operations.len()], ..Links::default() };
+/// `started_ns`: about when the history's clock began, where no command tells.
+pub fn link(commands: &[Command], history: &History, started_ns: u64) -> Links {
+    let mut links = Links {
+        of_operation: vec![None; history.operations.len()],
+        ..Links::default()
+    };
     let mut linked = vec![false; commands.len()];
     let mut record = |links: &mut Links, row: usize, command: usize, how: How| {
         if links.of_operation[row].is_none() {
@@ -72,7 +76,7 @@ pub fn link(commands: &[Command], history: &History, setup_complete_ns: Option<u
             links.offset_ns = earliest + (latest - earliest) / 2;
             links.uncertainty_ns = Some((latest - earliest).abs() / 2);
         }
-        None => links.offset_ns = setup_complete_ns.and_then(|ns| i64::try_from(ns).ok()).unwrap_or(0),
+        None => links.offset_ns = started_ns.cast_signed(),
     }
     if bounds.is_some() {
         for (row, command) in by_time(commands, history, &links, &linked) {
@@ -95,9 +99,10 @@ fn printed(line: &str, history: &History, by_completion: &HashMap<i64, usize>) -
             history::same_event(line, &history.operations[row], history).then_some(row)
         }
         // The output was cut; what is left is enough to tell.
-        None if line.len() >= MIN_PREFIX => {
-            history.operations.iter().position(|operation| operation.line.starts_with(line))
-        }
+        None if line.len() >= MIN_PREFIX => history
+            .operations
+            .iter()
+            .position(|operation| operation.line.starts_with(line)),
         None => None,
     }
 }
@@ -110,7 +115,9 @@ fn clock(commands: &[Command], history: &History, links: &Links) -> Option<(i64,
         earliest = earliest.max(commands[command].start_ns.cast_signed() - operation.start);
         // A command that was ended by force may have ended before its operation.
         let command = &commands[command];
-        if let (Some(end), Some(command_end), None) = (operation.end, command.end_ns, &command.ended_by) {
+        if let (Some(end), Some(command_end), None) =
+            (operation.end, command.end_ns, &command.ended_by)
+        {
             latest = latest.min(command_end.cast_signed() - end);
         }
     }
@@ -122,13 +129,19 @@ fn clock(commands: &[Command], history: &History, links: &Links) -> Option<(i64,
 }
 
 /// Pairs of one operation and one command that nobody else could belong to.
-fn by_time(commands: &[Command], history: &History, links: &Links, linked: &[bool]) -> Vec<(usize, usize)> {
+fn by_time(
+    commands: &[Command],
+    history: &History,
+    links: &Links,
+    linked: &[bool],
+) -> Vec<(usize, usize)> {
     let mut free: Vec<(i64, usize)> = history
         .operations
         .iter()
         .enumerate()
         .filter(|(row, operation)| {
-            links.of_operation[*row].is_none() && history.processes[operation.process].parse::<u64>().is_ok()
+            links.of_operation[*row].is_none()
+                && history.processes[operation.process].parse::<u64>().is_ok()
         })
         .map(|(row, operation)| (operation.start + links.offset_ns, row))
         .collect();
@@ -150,14 +163,24 @@ fn by_time(commands: &[Command], history: &History, links: &Links, linked: &[boo
             choices.insert(at, free[first].1);
         }
     }
-    choices.into_iter().filter(|(at, row)| candidates[row] == [*at]).map(|(at, row)| (row, at)).collect()
+    choices
+        .into_iter()
+        .filter(|(at, row)| candidates[row] == [*at])
+        .map(|(at, row)| (row, at))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn command(id: usize, start_ns: u64, end_ns: u64, stdout: &str, ended_by: Option<&str>) -> Command {
+    fn command(
+        id: usize,
+        start_ns: u64,
+        end_ns: u64,
+        stdout: &str,
+        ended_by: Option<&str>,
+    ) -> Command {
         Command {
             id,
             name: "parallel_driver_op".into(),
@@ -184,9 +207,20 @@ mod tests {
         let printed = "{:type :ok, :f :read, :value 5, :process 0, :time 200, :index 1}\n";
         let mut named = command(2, 1680, 1800, "", None);
         named.fifos = vec!["op-1-2".into()];
-        let commands = [command(0, 1050, 1210, printed, None), command(1, 1250, 1350, "", Some("fault")), named];
-        let links = link(&commands, &history, None);
-        assert_eq!(links.of_operation, [Some((0, How::Output)), Some((1, How::Time)), Some((2, How::Fifo))]);
+        let commands = [
+            command(0, 1050, 1210, printed, None),
+            command(1, 1250, 1350, "", Some("fault")),
+            named,
+        ];
+        let links = link(&commands, &history, 0);
+        assert_eq!(
+            links.of_operation,
+            [
+                Some((0, How::Output)),
+                Some((1, How::Time)),
+                Some((2, How::Fifo))
+            ]
+        );
         // The add began after 1680 on one clock, which is 700 on the other; the read ended before 1210, which is 200.
         assert_eq!((links.offset_ns, links.uncertainty_ns), (995, Some(15)));
     }
@@ -197,10 +231,13 @@ mod tests {
         let printed = "{:type :ok, :f :read, :value 5, :process 0, :time 200, :index 1}\n";
         let killed = |id| command(id, 1250, 1350, "", Some("fault"));
         let commands = [command(0, 1095, 1205, printed, None), killed(1), killed(2)];
-        assert_eq!(link(&commands, &history, None).of_operation[1], None);
+        assert_eq!(link(&commands, &history, 0).of_operation[1], None);
         // The same index in another test's line.
         let other = printed.replace(":time 200", ":time 201");
-        assert_eq!(link(&[command(0, 1, 2, &other, None)], &history, None).of_operation[0], None);
+        assert_eq!(
+            link(&[command(0, 1, 2, &other, None)], &history, 0).of_operation[0],
+            None
+        );
     }
 
     #[test]
@@ -211,6 +248,9 @@ mod tests {
         );
         let history = history::parse(&text, false);
         let commands = [command(0, 5, 9, &history.operations[0].line[..200], None)];
-        assert_eq!(link(&commands, &history, None).of_operation, [Some((0, How::Output))]);
+        assert_eq!(
+            link(&commands, &history, 0).of_operation,
+            [Some((0, How::Output))]
+        );
     }
 }

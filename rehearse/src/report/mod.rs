@@ -14,6 +14,7 @@ mod results;
 
 use crate::record::{self, Rehearsal};
 use anyhow::{Context, bail};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,10 @@ pub fn render(dir: &Path) -> anyhow::Result<PathBuf> {
 pub fn render_to(dir: &Path, output: &Path) -> anyhow::Result<()> {
     let html = html(dir)?;
     // By rename, so that there is no half of a page.
-    let parent = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let parent = output
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new()
         .prefix(".report-")
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
@@ -64,7 +68,8 @@ fn html(dir: &Path) -> anyhow::Result<String> {
 }
 
 fn rehearsal(file: &Path) -> anyhow::Result<Rehearsal> {
-    let text = fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let text =
+        fs::read_to_string(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let value: serde_json::Value =
         serde_json::from_str(&text).with_context(|| format!("{} is not JSON", file.display()))?;
     match value.get("version").and_then(serde_json::Value::as_u64) {
@@ -73,7 +78,8 @@ fn rehearsal(file: &Path) -> anyhow::Result<Rehearsal> {
             file.display(),
             record::VERSION
         ),
-        _ => serde_json::from_value(value).with_context(|| format!("{} is no rehearsal", file.display())),
+        _ => serde_json::from_value(value)
+            .with_context(|| format!("{} is no rehearsal", file.display())),
     }
 }
 
@@ -86,24 +92,59 @@ struct Found {
 
 impl Found {
     fn in_store(dir: &Path) -> Found {
-        let first = |names: &[&str]| names.iter().map(|name| dir.join(name)).find(|path| path.is_file());
-        Found { history: first(&HISTORIES), results: first(&RESULTS) }
+        let first = |names: &[&str]| {
+            names
+                .iter()
+                .map(|name| dir.join(name))
+                .find(|path| path.is_file())
+        };
+        Found {
+            history: first(&HISTORIES),
+            results: first(&RESULTS),
+        }
     }
 
-    /// What a timeline names, relative to the rehearsal's directory, or what lies beside it: a harness
-    /// that was killed has left its journal alone.
-    fn of_timeline(dir: &Path, timeline: &record::Timeline) -> Found {
-        let named = |path: &Option<PathBuf>| path.as_ref().map(|path| dir.join(path));
-        let (history, results) = (named(&timeline.history), named(&timeline.results));
-        let beside = [&history, &results]
-            .into_iter()
-            .flatten()
-            .find_map(|path| path.parent())
-            .map_or_else(Found::default, Found::in_store);
-        Found {
-            history: history.filter(|path| path.is_file()).or(beside.history),
-            results: results.filter(|path| path.is_file()).or(beside.results),
+    /// What the harness' runs of a timeline left, the first run first: a harness that was killed has left
+    /// its journal alone, and the next one has a store of its own.
+    fn of_timeline(dir: &Path, timeline: &record::Timeline) -> Vec<Found> {
+        let Some(named) = timeline.history.as_ref().or(timeline.results.as_ref()) else {
+            return Vec::new();
+        };
+        let mut found = BTreeMap::new();
+        let top: PathBuf = named.iter().take(2).collect();
+        if named.starts_with("timelines") && named != &top {
+            stores_below(&dir.join(top), MAX_DEPTH, &mut found);
         }
+        if found.is_empty() {
+            let exists = |path: &Option<PathBuf>| {
+                path.as_ref()
+                    .map(|path| dir.join(path))
+                    .filter(|path| path.is_file())
+            };
+            let named = Found {
+                history: exists(&timeline.history),
+                results: exists(&timeline.results),
+            };
+            found.extend(named.history.is_some().then(|| (PathBuf::new(), named)));
+        }
+        found.into_values().collect()
+    }
+}
+
+/// How far below a timeline's directory stores are looked for.
+const MAX_DEPTH: usize = 5;
+
+/// Directories with a history, by their paths: stores are named by the time. Links are not followed.
+fn stores_below(dir: &Path, depth: usize, found: &mut BTreeMap<PathBuf, Found>) {
+    let here = Found::in_store(dir);
+    if here.history.is_some() {
+        found.insert(dir.to_path_buf(), here);
+    }
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    for entry in
+        entries.filter(|entry| depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()))
+    {
+        stores_below(&entry.path(), depth - 1, found);
     }
 }
 

@@ -25,14 +25,20 @@ const JS: &str = include_str!("../../assets/report.js");
 
 pub fn of_rehearsal(dir: &Path, rehearsal: &Rehearsal) -> String {
     let mut budget = Budget::default();
-    let timelines: Vec<TimelineData> =
-        rehearsal.timelines.iter().map(|timeline| of_timeline(dir, timeline, &mut budget)).collect();
+    let timelines: Vec<TimelineData> = rehearsal
+        .timelines
+        .iter()
+        .map(|timeline| of_timeline(dir, timeline, &mut budget))
+        .collect();
     let summaries: Vec<Value> = rehearsal
         .timelines
         .iter()
         .zip(&timelines)
         .map(|(timeline, data)| {
-            let failed = timeline.properties.iter().filter(|property| property.status == Verdict::Failed);
+            let failed = timeline
+                .properties
+                .iter()
+                .filter(|property| property.status == Verdict::Failed);
             json!({
                 "index": timeline.index,
                 "seed": timeline.seed.to_string(),
@@ -66,7 +72,10 @@ pub fn of_rehearsal(dir: &Path, rehearsal: &Rehearsal) -> String {
 
 fn title(rehearsal: &Rehearsal, dir: &Path) -> String {
     let template = rehearsal.templates.first().map_or(dir, |path| path);
-    template.file_name().map_or_else(|| absolute(template), |name| name.to_string_lossy().into_owned())
+    template.file_name().map_or_else(
+        || absolute(template),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }
 
 pub fn of_store(dir: &Path, found: &Found) -> anyhow::Result<String> {
@@ -74,8 +83,19 @@ pub fn of_store(dir: &Path, found: &Found) -> anyhow::Result<String> {
     let text = history::load(path)?;
     let mut data = TimelineData::default();
     let mut budget = Budget::default();
-    data.add_history(&text, path, found, &[], None, &mut budget);
-    data.base.insert("start".into(), json!(data.operations.start.iter().min().copied().unwrap_or(0).min(0)));
+    data.add_history(&text, path, found, &[], 0, &mut budget);
+    data.base.insert(
+        "start".into(),
+        json!(
+            data.operations
+                .start
+                .iter()
+                .min()
+                .copied()
+                .unwrap_or(0)
+                .min(0)
+        ),
+    );
     let test = test_of(dir);
     let head = json!({
         "kind": "store",
@@ -95,12 +115,14 @@ pub fn of_store(dir: &Path, found: &Found) -> anyhow::Result<String> {
 
 /// A test's name and start, from `test.json`, or from the directories that Jepsen makes: `store/NAME/TIME`.
 fn test_of(dir: &Path) -> (String, String) {
-    let test: Option<Value> =
-        fs::read(dir.join("test.json")).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let test: Option<Value> = fs::read(dir.join("test.json"))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok());
     let field = |key: &str| test.as_ref()?.get(key)?.as_str().map(ToString::to_string);
     let real = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
     let part = |path: Option<&Path>| {
-        path.and_then(Path::file_name).map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+        path.and_then(Path::file_name)
+            .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
     };
     (
         field("name").unwrap_or_else(|| part(real.parent())),
@@ -109,27 +131,41 @@ fn test_of(dir: &Path) -> (String, String) {
 }
 
 fn absolute(path: &Path) -> String {
-    fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf()).display().to_string()
+    fs::canonicalize(path)
+        .unwrap_or_else(|_| path.to_path_buf())
+        .display()
+        .to_string()
 }
 
 fn of_timeline(dir: &Path, timeline: &Timeline, budget: &mut Budget) -> TimelineData {
     let mut data = TimelineData::default();
-    data.base.insert("duration".into(), json!(timeline.duration_ns));
-    data.base.insert("setup".into(), json!(timeline.setup_complete_ns));
+    data.base
+        .insert("duration".into(), json!(timeline.duration_ns));
+    data.base
+        .insert("setup".into(), json!(timeline.setup_complete_ns));
     data.base.insert("harness".into(), json!(timeline.harness));
     data.base.insert("faults".into(), json!(timeline.faults));
     data.base.insert("events".into(), json!(timeline.events));
-    data.base.insert("assertions".into(), json!(timeline.assertions));
-    data.base.insert("properties".into(), json!(timeline.properties));
+    data.base
+        .insert("assertions".into(), json!(timeline.assertions));
+    data.base
+        .insert("properties".into(), json!(timeline.properties));
     data.base.insert("plan".into(), json!(timeline.plan));
     for command in &timeline.commands {
         data.add_command(command, budget);
     }
-    let found = Found::of_timeline(dir, timeline);
-    if let Some(path) = &found.history {
+    let runs = Found::of_timeline(dir, timeline);
+    // Where nothing else tells: a run of the harness takes as long to start as the first one did.
+    let startup = timeline.setup_complete_ns.unwrap_or(0);
+    let started = |run: usize| match timeline.harness.get(run) {
+        Some(harness) if runs.len() == timeline.harness.len() => harness.start_ns + startup,
+        _ => startup,
+    };
+    for (run, found) in runs.iter().enumerate() {
+        let Some(path) = &found.history else { continue };
         match history::load(path) {
             Ok(text) => {
-                data.add_history(&text, path, &found, &timeline.commands, timeline.setup_complete_ns, budget);
+                data.add_history(&text, path, found, &timeline.commands, started(run), budget)
             }
             Err(error) => data.notes.push(format!("{error:#}")),
         }
@@ -145,7 +181,14 @@ struct Budget {
 
 impl Budget {
     fn cut(&mut self, text: &str) -> String {
-        let text = cut(text, if self.used < MANY_TEXTS { LONG_TEXT } else { SHORT_TEXT });
+        let text = cut(
+            text,
+            if self.used < MANY_TEXTS {
+                LONG_TEXT
+            } else {
+                SHORT_TEXT
+            },
+        );
         self.used += text.len();
         text
     }
@@ -205,8 +248,9 @@ struct Operations {
     /// The command that released it, −1 for none, and how that is known.
     command: Vec<i64>,
     how: Vec<Option<How>>,
-    offset: i64,
-    uncertainty: Option<i64>,
+    /// Which run of the harness it is of, and how well each run's clock is known, in nanoseconds.
+    run: Vec<usize>,
+    uncertainty: Vec<Option<i64>>,
 }
 
 impl TimelineData {
@@ -224,7 +268,10 @@ impl TimelineData {
         let name = self.text(&command.name, budget);
         let kind = self.text(&command.kind, budget);
         let template = self.text(&command.template.to_string_lossy(), budget);
-        let ended_by = command.ended_by.as_ref().map(|reason| self.text(reason, budget));
+        let ended_by = command
+            .ended_by
+            .as_ref()
+            .map(|reason| self.text(reason, budget));
         let stdout = self.text(&command.stdout, budget);
         let stderr = self.text(&command.stderr, budget);
         let fifos = self.text(&command.fifos.join(" "), budget);
@@ -257,39 +304,68 @@ impl TimelineData {
         path: &Path,
         found: &Found,
         commands: &[Command],
-        setup_complete_ns: Option<u64>,
+        started_ns: u64,
         budget: &mut Budget,
     ) {
-        let history = history::parse(text, path.extension().is_some_and(|extension| extension == "jsonl"));
-        self.notes.extend(history.note.as_ref().map(|note| format!("{}: {note}", path.display())));
-        let links = links::link(commands, &history, setup_complete_ns);
+        let history = history::parse(
+            text,
+            path.extension()
+                .is_some_and(|extension| extension == "jsonl"),
+        );
+        self.notes.extend(
+            history
+                .note
+                .as_ref()
+                .map(|note| format!("{}: {note}", path.display())),
+        );
+        let before = self.operations.start.len();
+        let links = links::link(commands, &history, started_ns);
         self.add_operations(&history, &links, budget);
         if let Some(path) = &found.results {
             match fs::read(path) {
                 Ok(bytes) => {
                     let text = String::from_utf8_lossy(&bytes);
-                    match results::parse(&text, path.extension().is_some_and(|extension| extension == "json")) {
+                    match results::parse(
+                        &text,
+                        path.extension()
+                            .is_some_and(|extension| extension == "json"),
+                    ) {
                         Some(results) => {
-                            self.verdict = results::verdict(&results);
-                            self.anomalies = results::anomalies(&results, &history);
+                            self.verdict = worse(self.verdict, results::verdict(&results));
+                            for mut anomaly in results::anomalies(&results, &history) {
+                                anomaly.operations.iter_mut().for_each(|row| *row += before);
+                                self.anomalies.push(anomaly);
+                            }
                         }
-                        None => self.notes.push(format!("{} cannot be understood.", path.display())),
+                        None => self
+                            .notes
+                            .push(format!("{} cannot be understood.", path.display())),
                     }
-                    self.results = Some(cut(&text, MAX_RESULTS));
+                    let shown = cut(&text, MAX_RESULTS);
+                    self.results = Some(match self.results.take() {
+                        Some(earlier) => format!("{earlier}\n\n{shown}"),
+                        None => shown,
+                    });
                 }
-                Err(error) => self.notes.push(format!("{} cannot be read: {error}", path.display())),
+                Err(error) => self
+                    .notes
+                    .push(format!("{} cannot be read: {error}", path.display())),
             }
         }
     }
 
     fn add_operations(&mut self, history: &History, links: &Links, budget: &mut Budget) {
+        let run = self.operations.uncertainty.len();
+        let processes = numbers(&mut self.operations.processes, &history.processes);
+        let fs = numbers(&mut self.operations.fs, &history.fs);
         for (operation, link) in history.operations.iter().zip(&links.of_operation) {
             let value = self.text(&operation.value, budget);
             let result = self.text(&operation.result, budget);
             let more = self.text(&operation.more, budget);
             let columns = &mut self.operations;
-            columns.process.push(operation.process);
-            columns.f.push(operation.f);
+            columns.run.push(run);
+            columns.process.push(processes[operation.process]);
+            columns.f.push(fs[operation.f]);
             columns.outcome.push(match operation.outcome {
                 Outcome::Ok => 0,
                 Outcome::Info => 1,
@@ -297,25 +373,55 @@ impl TimelineData {
                 Outcome::Open => 3,
             });
             columns.start.push(operation.start + links.offset_ns);
-            columns.end.push(operation.end.map(|end| end + links.offset_ns));
+            columns
+                .end
+                .push(operation.end.map(|end| end + links.offset_ns));
             columns.index.push(operation.index);
             columns.completion.push(operation.completion);
             columns.value.push(value);
             columns.result.push(result);
             columns.more.push(more);
-            columns.command.push(link.map_or(-1, |(command, _)| i64::try_from(command).unwrap_or(-1)));
+            columns
+                .command
+                .push(link.map_or(-1, |(command, _)| i64::try_from(command).unwrap_or(-1)));
             columns.how.push(link.map(|(_, how)| how));
         }
-        self.operations.processes = history.processes.iter().map(|name| cut(name, SHORT_TEXT)).collect();
-        self.operations.fs = history.fs.iter().map(|name| cut(name, SHORT_TEXT)).collect();
-        self.operations.offset = links.offset_ns;
-        self.operations.uncertainty = links.uncertainty_ns;
+        self.operations.uncertainty.push(links.uncertainty_ns);
     }
 
     fn end(&self) -> i64 {
-        let ends = self.operations.end.iter().flatten().chain(&self.operations.start);
+        let ends = self
+            .operations
+            .end
+            .iter()
+            .flatten()
+            .chain(&self.operations.start);
         ends.copied().max().unwrap_or(0)
     }
+}
+
+/// The positions of `names` in `table`, which gets those that it does not have.
+fn numbers(table: &mut Vec<String>, names: &[std::borrow::Cow<str>]) -> Vec<usize> {
+    let mut known: HashMap<String, usize> = table.iter().cloned().zip(0..).collect();
+    let mut number = |name: String| {
+        *known.entry(name.clone()).or_insert_with(|| {
+            table.push(name);
+            table.len() - 1
+        })
+    };
+    names
+        .iter()
+        .map(|name| number(cut(name, SHORT_TEXT)))
+        .collect()
+}
+
+fn worse(one: Option<&'static str>, other: Option<&'static str>) -> Option<&'static str> {
+    let rank = |verdict: &Option<&str>| {
+        ["true", "unknown", "false"]
+            .iter()
+            .position(|known| *verdict == Some(known))
+    };
+    [one, other].into_iter().max_by_key(rank)?
 }
 
 /// Commands by name, over all timelines.
@@ -353,7 +459,11 @@ fn command_table(timelines: &[Timeline]) -> Vec<Value> {
 
 /// The smallest value that at least the fraction `q` of `sorted` does not exceed.
 fn quantile(sorted: &[u64], q: f64) -> Option<u64> {
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss
+    )]
     let rank = (sorted.len() as f64 * q).ceil() as usize;
     sorted.get(rank.saturating_sub(1)).copied()
 }
@@ -374,6 +484,10 @@ fn assemble(head: &Value, timelines: &[TimelineData]) -> String {
 
 /// JSON in an element that is no script to run. `<` is escaped, so that no text in it ends the element or begins a comment.
 fn script(id: &str, data: &impl Serialize) -> String {
-    let json = serde_json::to_string(data).unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string());
-    format!("<script type=\"application/json\" id=\"{id}\">{}</script>\n", json.replace('<', "\\u003c"))
+    let json = serde_json::to_string(data)
+        .unwrap_or_else(|error| json!({ "error": error.to_string() }).to_string());
+    format!(
+        "<script type=\"application/json\" id=\"{id}\">{}</script>\n",
+        json.replace('<', "\\u003c")
+    )
 }

@@ -46,7 +46,11 @@ pub fn verdict(results: &Value) -> Option<&'static str> {
 
 /// The text of `results.edn` or `results.json` as JSON.
 pub fn parse(text: &str, json: bool) -> Option<Value> {
-    if json { serde_json::from_str(text).ok() } else { edn::to_json(text) }
+    if json {
+        serde_json::from_str(text).ok()
+    } else {
+        edn::to_json(text)
+    }
 }
 
 pub fn anomalies(results: &Value, history: &History) -> Vec<Anomaly> {
@@ -80,7 +84,13 @@ impl<'a> Search<'a> {
             rows.insert(operation.index, row);
             rows.extend(operation.completion.map(|index| (index, row)));
         }
-        Search { history, rows, by_value: None, found: Vec::new(), seen: HashSet::new() }
+        Search {
+            history,
+            rows,
+            by_value: None,
+            found: Vec::new(),
+            seen: HashSet::new(),
+        }
     }
 
     fn visit(&mut self, value: &Value, path: &mut Vec<String>, scope: &Scope) {
@@ -100,11 +110,21 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn visit_map(&mut self, map: &Map<String, Value>, value: &Value, path: &mut Vec<String>, outer: &Scope) {
+    fn visit_map(
+        &mut self,
+        map: &Map<String, Value>,
+        value: &Value,
+        path: &mut Vec<String>,
+        outer: &Scope,
+    ) {
         let mut scope = outer.clone();
         let own = verdict(value);
         if let Some(verdict) = own {
-            scope = Scope { checker: path.join(" / "), verdict: Some(verdict), depth: path.len() };
+            scope = Scope {
+                checker: path.join(" / "),
+                verdict: Some(verdict),
+                depth: path.len(),
+            };
         }
         if scope.verdict == Some("true") {
             // What is below a verdict of true is an example, no anomaly; parts of it may still be false.
@@ -120,7 +140,11 @@ impl<'a> Search<'a> {
         if let (Some(verdict), false) = (own, explained) {
             self.push(Anomaly {
                 checker: scope.checker.clone(),
-                kind: if verdict == "false" { "invalid".into() } else { "unknown".into() },
+                kind: if verdict == "false" {
+                    "invalid".into()
+                } else {
+                    "unknown".into()
+                },
                 detail: detail(map),
                 operations: Vec::new(),
                 steps: Vec::new(),
@@ -157,9 +181,15 @@ impl<'a> Search<'a> {
         let mut seen = HashSet::new();
         operations.retain(|row| seen.insert(*row));
         operations.truncate(MAX_OPERATIONS);
-        let steps = map.get("steps").and_then(Value::as_array).map_or_else(Vec::new, |steps| {
-            steps.iter().map(|step| step.get("type").map_or_else(String::new, short)).collect()
-        });
+        let steps = map
+            .get("steps")
+            .and_then(Value::as_array)
+            .map_or_else(Vec::new, |steps| {
+                steps
+                    .iter()
+                    .map(|step| step.get("type").map_or_else(String::new, short))
+                    .collect()
+            });
         self.push(Anomaly {
             checker: scope.checker.clone(),
             kind: kind(map, &path[scope.depth.min(path.len())..]),
@@ -190,7 +220,11 @@ impl<'a> Search<'a> {
             }
             let shown: Vec<&str> = elements.iter().take(100).map(String::as_str).collect();
             let more = elements.len().saturating_sub(shown.len());
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
             self.push(Anomaly {
                 checker: scope.checker.clone(),
                 kind: key.into(),
@@ -203,9 +237,15 @@ impl<'a> Search<'a> {
     }
 
     fn push(&mut self, anomaly: Anomaly) {
-        let same = (anomaly.checker.clone(), anomaly.kind.clone(), anomaly.operations.clone());
+        let same = (
+            anomaly.checker.clone(),
+            anomaly.kind.clone(),
+            anomaly.operations.clone(),
+        );
         // First, worst, last, lowest and highest are often one.
-        if (anomaly.operations.is_empty() || self.seen.insert(same)) && self.found.len() < MAX_ANOMALIES {
+        if (anomaly.operations.is_empty() || self.seen.insert(same))
+            && self.found.len() < MAX_ANOMALIES
+        {
             self.found.push(anomaly);
         }
     }
@@ -231,10 +271,15 @@ impl<'a> Search<'a> {
 
 fn has_verdict(value: &Value) -> bool {
     match value {
-        Value::Object(_) => verdict(value).is_some_and(|verdict| verdict != "true") || {
-            // A map of results by key, as independent checkers have.
-            value.as_object().is_some_and(|map| map.values().any(|part| verdict(part).is_some_and(|v| v != "true")))
-        },
+        Value::Object(_) => {
+            verdict(value).is_some_and(|verdict| verdict != "true") || {
+                // A map of results by key, as independent checkers have.
+                value.as_object().is_some_and(|map| {
+                    map.values()
+                        .any(|part| verdict(part).is_some_and(|v| v != "true"))
+                })
+            }
+        }
         _ => false,
     }
 }
@@ -245,14 +290,21 @@ fn kind(map: &Map<String, Value>, path: &[String]) -> String {
         return kind.clone();
     }
     let number = |part: &&String| part.parse::<usize>().is_err();
-    path.iter().rev().find(number).cloned().unwrap_or_else(|| "invalid".into())
+    path.iter()
+        .rev()
+        .find(number)
+        .cloned()
+        .unwrap_or_else(|| "invalid".into())
 }
 
 /// The plain values of a map, and what explains an anomaly.
 fn detail(map: &Map<String, Value>) -> String {
     let mut parts = Vec::new();
     for (key, value) in map {
-        if matches!(&**key, "valid" | "valid?" | "type" | "valid (checker)") {
+        if matches!(
+            &**key,
+            "valid" | "valid?" | "type" | "valid (checker)" | "steps"
+        ) {
             continue;
         }
         match value {
@@ -284,26 +336,41 @@ fn elements(value: &Value) -> Vec<String> {
         Value::Array(items) => items.iter().map(text_of).collect(),
         Value::Object(counts) => counts.keys().cloned().collect(),
         Value::String(text) => {
-            let Some(inner) = text.strip_prefix("#{").and_then(|rest| rest.strip_suffix('}')) else {
+            let Some(inner) = text
+                .strip_prefix("#{")
+                .and_then(|rest| rest.strip_suffix('}'))
+            else {
                 return Vec::new();
             };
-            inner.split_ascii_whitespace().flat_map(interval).take(100_000).collect()
+            inner
+                .split_ascii_whitespace()
+                .flat_map(interval)
+                .take(100_000)
+                .collect()
         }
         _ => Vec::new(),
     }
 }
 
 fn interval(text: &str) -> Vec<String> {
-    let ends = text.split_once("..").and_then(|(a, b)| Some((a.parse::<i64>().ok()?, b.parse::<i64>().ok()?)));
+    let ends = text
+        .split_once("..")
+        .and_then(|(a, b)| Some((a.parse::<i64>().ok()?, b.parse::<i64>().ok()?)));
     match ends {
-        Some((first, last)) => (first..=last).take(100_000).map(|n| n.to_string()).collect(),
+        Some((first, last)) => (first..=last)
+            .take(100_000)
+            .map(|n| n.to_string())
+            .collect(),
         None => vec![text.to_string()],
     }
 }
 
 fn text_of(value: &Value) -> String {
     match value {
-        Value::Array(items) => format!("[{}]", items.iter().map(text_of).collect::<Vec<_>>().join(" ")),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(text_of).collect::<Vec<_>>().join(" ")
+        ),
         other => short(other),
     }
 }
@@ -344,19 +411,37 @@ mod tests {
             .collect()
     }
 
-    fn one(checker: &str, kind: &str, rows: &[usize], steps: &[&str]) -> (String, String, Vec<usize>, Vec<String>) {
-        (checker.into(), kind.into(), rows.to_vec(), steps.iter().map(ToString::to_string).collect())
+    fn one(
+        checker: &str,
+        kind: &str,
+        rows: &[usize],
+        steps: &[&str],
+    ) -> (String, String, Vec<usize>, Vec<String>) {
+        (
+            checker.into(),
+            kind.into(),
+            rows.to_vec(),
+            steps.iter().map(ToString::to_string).collect(),
+        )
     }
 
     #[test]
     fn a_cycle_of_elle_names_its_operations_in_order() {
-        let op = |index: i64| format!("#jepsen.history.Op{{:index {index}, :type :ok, :process 0, :f :txn, :time 0}}");
+        let op = |index: i64| {
+            format!("#jepsen.history.Op{{:index {index}, :type :ok, :process 0, :f :txn, :time 0}}")
+        };
         let results = format!(
             "{{:valid? false, :workload {{:valid? false, :anomaly-types (:G1c), :anomalies {{:G1c [{{:cycle [{} {} {}], \
              :steps ({{:type :wr, :key 1}} {{:type :rw}}), :type :G1c}}]}}}}, :stats {{:valid? true, :op {}}}}}",
-            op(5), op(3), op(5), op(1)
+            op(5),
+            op(3),
+            op(5),
+            op(1)
         );
-        assert_eq!(found(&results), [one("workload", "G1c", &[2, 1], &["wr", "rw"])]);
+        assert_eq!(
+            found(&results),
+            [one("workload", "G1c", &[2, 1], &["wr", "rw"])]
+        );
     }
 
     #[test]
@@ -371,10 +456,15 @@ mod tests {
     #[test]
     fn lost_elements_are_the_operations_that_added_them() {
         assert_eq!(
-            found("{:valid? false, :set {:valid? false, :lost \"#{1..2}\", :ok \"#{}\", :unexpected \"#{}\"}}"),
+            found(
+                "{:valid? false, :set {:valid? false, :lost \"#{1..2}\", :ok \"#{}\", :unexpected \"#{}\"}}"
+            ),
             [one("set", "lost", &[0, 1], &[])]
         );
-        assert_eq!(found("{:valid? false, :lost [2 77]}"), [one("", "lost", &[1], &[])]);
+        assert_eq!(
+            found("{:valid? false, :lost [2 77]}"),
+            [one("", "lost", &[1], &[])]
+        );
         assert_eq!(
             found(r#"{"valid": false, "results": {"k": {"valid": false, "lost": [9]}}}"#),
             [one("results / k", "lost", &[3], &[])]
@@ -384,10 +474,18 @@ mod tests {
     #[test]
     fn a_verdict_without_operations_is_still_told() {
         assert_eq!(
-            found("{:valid? :unknown, :lin {:valid? :unknown, :error \"out of memory\"}, :perf {:valid? true}}"),
+            found(
+                "{:valid? :unknown, :lin {:valid? :unknown, :error \"out of memory\"}, :perf {:valid? true}}"
+            ),
             [one("lin", "unknown", &[], &[])]
         );
-        assert_eq!(found("{:valid? false, :log {:valid? false, :count 3}}"), [one("log", "invalid", &[], &[])]);
-        assert_eq!(found("{:valid? true, :exceptions [{:op {:type :ok, :index 1, :process 0}}]}"), []);
+        assert_eq!(
+            found("{:valid? false, :log {:valid? false, :count 3}}"),
+            [one("log", "invalid", &[], &[])]
+        );
+        assert_eq!(
+            found("{:valid? true, :exceptions [{:op {:type :ok, :index 1, :process 0}}]}"),
+            []
+        );
     }
 }
