@@ -37,7 +37,7 @@ function el(name, attributes, ...children) {
     else if (key === "class") element.className = value;
     else element.setAttribute(key, value === true ? "" : value);
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined && child !== false) element.append(child);
   }
   return element;
@@ -136,7 +136,12 @@ function load(position) {
   marks.forEach((m, r) => put(EVENT, r, m.at, m.at, OK));
   properties.forEach((p, r) => put(PROPERTY, r, p.at_ns, p.at_ns, FAIL));
   if (t1 <= t0) t1 = t0 + 1;
-  for (let item = 0; item < n; item++) if (open[item]) end[item] = t1;
+  // What a harness that was killed had begun ends with it, as far as anyone can tell.
+  const until = (item) => {
+    const run = kind[item] === OPERATION && harness.find((h) => h.start_ns <= start[item] && h.end_ns >= start[item]);
+    return run ? run.end_ns : t1;
+  };
+  for (let item = 0; item < n; item++) if (open[item]) end[item] = until(item);
 
   const released = new Map();
   for (let r = 0; r < sizes[OPERATION]; r++) {
@@ -483,6 +488,7 @@ function drawChart() {
   c.font = "11px " + fonts.sans; c.textBaseline = "middle"; c.textAlign = "left";
   for (const [text, x, y, room, style] of labels) {
     c.save(); c.beginPath(); c.rect(x, y - 9, room, 18); c.clip();
+    if (style === colours.ink) { c.strokeStyle = colours.sheet; c.lineWidth = 3; c.lineJoin = "round"; c.strokeText(text, x, y + 0.5); }
     c.fillStyle = style; c.fillText(text, x, y + 0.5); c.restore();
   }
   for (const lane of visible) drawMarks(c, lane, top);
@@ -553,7 +559,7 @@ function drawLane(c, m, lane, top, rect, labels) {
       continue;
     }
     const item = items[i], x1 = toX(ends[i]);
-    const left = Math.max(x0, GUTTER - 4), right = Math.min(x1, size.width + 4);
+    const left = Math.max(x0, GUTTER - 0.5), right = Math.min(x1, size.width + 4);
     const w = Math.max(right - left > 5 ? right - left - 1 : right - left, 1.5);
     const dim = matched && matched[i + 1] === matched[i];
     const o = m.outcome[item];
@@ -566,7 +572,7 @@ function drawLane(c, m, lane, top, rect, labels) {
     if (w > 46 && !dim) {
       const failed = o === FAIL && kind === OPERATION;
       const text = kind === OPERATION ? `${nameOf(m, item)} ${firstLine(short(valueOf(m, m.ref[item]), 120))}` : kind === COMMAND ? `#${m.commands.id[m.ref[item]]} ${outcomeOf(m, item)}` : outcomeOf(m, item);
-      const inset = m.marked[item] ? 17 : 5;
+      const inset = m.marked[item] && (kind === OPERATION || o !== FAIL) ? 17 : 5;
       labels.push([clean(text), left + inset, failed ? y + h * 0.36 : y + h / 2, w - inset - 3, o === OK ? colours.sheet : o === FAIL && kind !== OPERATION ? colours.sheet : colours.ink]);
     }
     i++;
@@ -604,6 +610,8 @@ function drawMarks(c, lane, top) {
     const from = starts[marks[k]], to = ends[marks[k]];
     if (to < state.t0) continue;
     if (from > state.t1) break;
+    // A command that failed is red itself.
+    if (lane.kind === COMMAND && state.model.outcome[lane.items[marks[k]]] === FAIL) continue;
     const x = Math.max(toX(from) + Math.min(7, (toX(to) - toX(from)) / 2), GUTTER + 4);
     if (x - last < 3) continue;
     last = x;
@@ -662,8 +670,10 @@ function drawLinks(c, m, top) {
       places.forEach((at, i) => {
         const next = places[(i + 1) % places.length];
         if (places.length < 2 || !at || !next) return;
-        curve(at, next, colours.bad, false);
-        const x = (at.middle + next.middle) / 2, y = (at.y + next.y) / 2 + 8;
+        // There and back are two lines.
+        const aside = next.y > at.y ? -16 : 16;
+        curve({ ...at, middle: at.middle + aside }, { ...next, middle: next.middle + aside }, colours.bad, false);
+        const x = (at.middle + next.middle) / 2 + aside, y = (at.y + next.y) / 2 + 8;
         if (!steps[i]) return;
         c.font = "600 11px " + fonts.mono;
         const w = c.measureText(steps[i]).width + 8;
@@ -687,7 +697,7 @@ function drawLinks(c, m, top) {
 
 let density = null;
 function drawMap() {
-  const m = state.model, width = map.clientWidth || 600, height = 44, c = mapContext;
+  const m = state.model, width = Math.max(100, map.parentElement.clientWidth - 38), height = 44, c = mapContext;
   fitCanvas(map, width, height);
   if (!density || density.width !== width || density.model !== m) {
     const bins = [0, 1, 2, 3].map(() => new Uint32Array(Math.ceil(width / 2)));

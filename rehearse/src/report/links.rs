@@ -28,6 +28,9 @@ pub struct Links {
     pub uncertainty_ns: Option<i64>,
 }
 
+/// About what a command takes to end once its operation has completed.
+const SOON_NS: i64 = 500_000;
+
 /// Of a line that was cut, so much must agree.
 const MIN_PREFIX: usize = 64;
 
@@ -73,8 +76,9 @@ pub fn link(commands: &[Command], history: &History, started_ns: u64) -> Links {
     let bounds = clock(commands, history, &links);
     match bounds {
         Some((earliest, latest)) => {
-            links.offset_ns = earliest + (latest - earliest) / 2;
-            links.uncertainty_ns = Some((latest - earliest).abs() / 2);
+            // A command may have waited long before its operation began, and ends soon after it.
+            links.offset_ns = latest - ((latest - earliest) / 2).min(SOON_NS);
+            links.uncertainty_ns = Some((links.offset_ns - earliest).abs());
         }
         None => links.offset_ns = started_ns.cast_signed(),
     }

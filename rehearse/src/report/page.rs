@@ -170,6 +170,8 @@ fn of_timeline(dir: &Path, timeline: &Timeline, budget: &mut Budget) -> Timeline
             Err(error) => data.notes.push(format!("{error:#}")),
         }
     }
+    // What was found comes before what could not be told.
+    data.anomalies.sort_by_key(|anomaly| anomaly.unknown);
     data
 }
 
