@@ -136,14 +136,10 @@ pub struct Report {
     #[arg(long)]
     pub merge: bool,
 
-    /// Where the joined rehearsal goes: a new directory
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "merge",
-        default_value = "rehearsal-merged"
-    )]
-    pub output: PathBuf,
+    /// The report's file, instead of report.html in DIR. With --merge, a new directory for the joined
+    /// rehearsal, by default rehearsal-merged
+    #[arg(short, long, value_name = "PATH")]
+    pub output: Option<PathBuf>,
 }
 
 impl Rehearse {

@@ -28,6 +28,7 @@ mod template;
 mod timeline;
 mod watch;
 
+use anyhow::bail;
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -72,13 +73,26 @@ fn rendered(dir: &Path) -> Option<PathBuf> {
 
 fn report(options: &cli::Report) -> anyhow::Result<u8> {
     if options.merge {
-        let rehearsal = merge::merge(&options.directories, &options.output)?;
-        let report = rendered(&options.output);
+        let output = options
+            .output
+            .as_deref()
+            .unwrap_or("rehearsal-merged".as_ref());
+        let rehearsal = merge::merge(&options.directories, output)?;
+        let report = rendered(output);
         summary::print(&rehearsal, None, report.as_deref());
         return Ok(summary::status(&rehearsal));
     }
-    for directory in &options.directories {
-        println!("{}", report::render(directory)?.display());
+    match (&options.output, &*options.directories) {
+        (Some(output), [directory]) => {
+            report::render_to(directory, output)?;
+            println!("{}", output.display());
+        }
+        (Some(_), _) => bail!("--output names one report; give one DIR, or --merge"),
+        (None, directories) => {
+            for directory in directories {
+                println!("{}", report::render(directory)?.display());
+            }
+        }
     }
     Ok(0)
 }
