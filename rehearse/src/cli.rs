@@ -201,7 +201,15 @@ impl Rehearse {
         let kinds = self.faults().unwrap_or_default();
         if !kinds.is_empty() {
             let names: Vec<String> = kinds.iter().map(|kind| kind.name()).collect();
-            option("faults", names.join(","));
+            let all = kinds.len() == FaultKind::value_variants().len();
+            option(
+                "faults",
+                if all {
+                    "all".to_owned()
+                } else {
+                    names.join(",")
+                },
+            );
         }
         for (name, value, usual) in [("hang", self.hang, 60), ("setup", self.setup, 60)] {
             if value != Duration::from_secs(usual) {

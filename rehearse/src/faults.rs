@@ -61,7 +61,7 @@ impl Fault {
     pub fn draw(kinds: &[FaultKind], draw: &mut Draw) -> Fault {
         let kind = draw.pick(kinds);
         let after = draw.duration(SHORTEST, LONGEST);
-        let length = draw.duration(Duration::from_millis(1), 2 * LONGEST);
+        let length = draw.duration(Duration::from_millis(1), LONGEST);
         let after = match kind {
             FaultKind::SlowStart => Duration::ZERO,
             _ => after,

@@ -210,7 +210,7 @@ impl Plan {
                 false => command_faults.push(kind),
             }
         }
-        let one_in = draw.pick(&[2, 4, 8, 16]);
+        let one_in = draw.pick(&[3, 6, 12, 24]);
 
         Plan {
             seed,
@@ -260,7 +260,7 @@ impl Plan {
             drivers,
             fault: fault(&self.command_faults, self.one_in),
             // Each costs a harness' start.
-            harness_fault: fault(&self.harness_faults, 8 * self.one_in),
+            harness_fault: fault(&self.harness_faults, 12 * self.one_in),
         })
     }
 }

@@ -611,27 +611,39 @@ impl<'a> Timeline<'a> {
             };
             record.ended_by.get_or_insert(because.to_owned());
         }
-        let ids = self.running.values().map(|running| running.id).collect();
+        let ended = self.record.commands.iter();
+        let ended = ended.filter(|command| command.ended_by.is_some());
+        let ids: BTreeSet<usize> = ended.map(|command| command.id).collect();
         self.kill_commands(&ids);
-        self.await_none(|_| true)
+        self.await_none(|_| true)?;
+        // One that was just being started when its parent was killed is not in the first list.
+        let until = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < until && self.kill_commands(&ids) {
+            self.pump(Some(Instant::now() + Duration::from_millis(1)))?;
+        }
+        Ok(())
     }
 
     /// With all of their processes, also those that have left the process group (as timeout(1) does):
     /// nothing of a killed command is to run beside what comes after it.
-    fn kill_commands(&self, ids: &BTreeSet<usize>) {
+    /// Returns whether there were any.
+    fn kill_commands(&self, ids: &BTreeSet<usize>) -> bool {
         if ids.is_empty() {
-            return;
+            return false;
         }
         for running in self.running.values() {
             if ids.contains(&running.id) {
                 signal_group(running.pid, Signal::SIGKILL);
             }
         }
+        let mut any = false;
         for (id, pid) in commands_processes() {
             if ids.contains(&id) {
                 kill(pid);
+                any = true;
             }
         }
+        any
     }
 
     // One command.
