@@ -20,7 +20,7 @@ REHEARSE = COMMAND.with_name("jepsen-composer-rehearse")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bug", action="store_true", help="break the bank")
-    parser.add_argument("--timelines", default="6", help="how many to play (%(default)s)")
+    parser.add_argument("--timelines", default="5", help="how many to play (%(default)s)")
     parser.add_argument("--seed", default="1", help="of the first timeline (%(default)s)")
     parser.add_argument("--rehearse", default=REHEARSE, help="the program (default: %(default)s)")
     options = parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> int:
     harness += ["--db", "{dir}/bank.db", "--store-dir", "{dir}/store"]
     harness += ["--bug"] * options.bug
     rehearse = [options.rehearse, "rehearse", "--timelines", options.timelines]
-    rehearse += ["--seed", options.seed, "--commands", "100", "--faults", "all"]
+    rehearse += ["--seed", options.seed, "--commands", "400", "--faults", "all"]
     rehearse += ["--output", place / "rehearsal", template, "--", *harness]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "bindings/python/src")}
     return subprocess.run(rehearse, env=environment).returncode

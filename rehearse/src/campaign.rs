@@ -218,7 +218,9 @@ fn play_all(
                         Some(timeline) => {
                             if let Ok(timeline) = &timeline {
                                 progress.played(timeline);
-                                if options.fail_fast && timeline.fails() {
+                                // Where the harness cannot start, the next one cannot either.
+                                let pointless = timeline.outcome == "setup";
+                                if pointless || options.fail_fast && timeline.fails() {
                                     next.store(u64::MAX / 2, Ordering::SeqCst);
                                 }
                             }

@@ -104,6 +104,9 @@ impl Judge<'_> {
             .map(|command| (Some(command.id), self.explain_exit(command)))
             .collect();
         let property = format!("{name} exits 0");
+        if of_name.is_empty() {
+            return;
+        }
         if found.is_empty() && !of_name.iter().any(|command| by_itself(command)) {
             let detail = "none of these commands ended by itself".to_owned();
             return self.add(property, Verdict::NotReached, detail, Vec::new());

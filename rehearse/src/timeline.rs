@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
@@ -355,9 +355,13 @@ impl<'a> Timeline<'a> {
 
     /// Ends the harness as a container is stopped, and waits for it.
     fn stop_harness(&mut self) -> Step {
+        // It is not to come back.
+        self.timed
+            .retain(|_, timer| !matches!(timer, Timer::HarnessStart));
         let Some(harness) = self.harness.as_mut().filter(|harness| !harness.has_ended()) else {
             return Ok(());
         };
+        harness.restart_after = None;
         let pid = harness.pid;
         harness.term();
         self.expect_end();
@@ -462,6 +466,19 @@ impl<'a> Timeline<'a> {
     // Drivers and anytime_ commands.
 
     fn drive(&mut self) -> Step {
+        self.start_all()?;
+        // A fault of the harness that was decided happens, and a pause lasts, however few commands are
+        // left to wait for: else a failure that needs them could not be shrunk.
+        self.pump_until(|timeline| {
+            let mut timers = timeline.timed.values();
+            let due = |timer: &Timer| {
+                matches!(timer, Timer::HarnessStrike(_) | Timer::HarnessContinue(_))
+            };
+            !timers.any(due) || timeline.harness_is_lost()
+        })
+    }
+
+    fn start_all(&mut self) -> Step {
         let until = self.spec.duration.map(|duration| Instant::now() + duration);
         let over = |until: Option<Instant>| until.is_some_and(|until| Instant::now() >= until);
         let last = self.kept.last().unwrap_or(u64::MAX);
@@ -540,7 +557,7 @@ impl<'a> Timeline<'a> {
         }
         let Some((command, kind)) = ending else {
             self.await_none(Kind::is_driver)?;
-            self.no_more_faults();
+            self.no_more_faults()?;
             self.record.outcome = "none".to_owned();
             return self.kill_all("timeline_end");
         };
@@ -556,7 +573,7 @@ impl<'a> Timeline<'a> {
             }
             self.kill_all("eventually")?;
         }
-        self.no_more_faults();
+        self.no_more_faults()?;
         self.decide(Event::End);
         self.record.outcome = kind.name().to_owned();
         self.start(command, None);
@@ -564,10 +581,15 @@ impl<'a> Timeline<'a> {
     }
 
     /// Faults stop, and what they did is undone as far as it can be.
-    fn no_more_faults(&mut self) {
+    fn no_more_faults(&mut self) -> Step {
         self.faults_on = false;
         self.resume_all();
         self.restore_harness();
+        // One that was told to stop does so first: what comes next must not meet it.
+        self.pump_until(|timeline| {
+            let mut harness = timeline.harness.iter();
+            !harness.any(|harness| harness.ending && !harness.has_ended())
+        })
     }
 
     fn resume_all(&mut self) {
@@ -588,9 +610,28 @@ impl<'a> Timeline<'a> {
                 _ => because,
             };
             record.ended_by.get_or_insert(because.to_owned());
-            signal_group(running.pid, Signal::SIGKILL);
         }
+        let ids = self.running.values().map(|running| running.id).collect();
+        self.kill_commands(&ids);
         self.await_none(|_| true)
+    }
+
+    /// With all of their processes, also those that have left the process group (as timeout(1) does):
+    /// nothing of a killed command is to run beside what comes after it.
+    fn kill_commands(&self, ids: &BTreeSet<usize>) {
+        if ids.is_empty() {
+            return;
+        }
+        for running in self.running.values() {
+            if ids.contains(&running.id) {
+                signal_group(running.pid, Signal::SIGKILL);
+            }
+        }
+        for (id, pid) in commands_processes() {
+            if ids.contains(&id) {
+                kill(pid);
+            }
+        }
     }
 
     // One command.
@@ -677,7 +718,7 @@ impl<'a> Timeline<'a> {
             }
             FaultKind::Kill => {
                 ended_by.get_or_insert("fault".to_owned());
-                signal_group(pid, Signal::SIGKILL);
+                self.kill_commands(&BTreeSet::from([id]));
                 self.record.faults[at].end_ns = Some(self.now());
             }
             _ => {
@@ -871,9 +912,7 @@ impl<'a> Timeline<'a> {
             }
             Timer::KillDeaf(id) => {
                 self.evidence.deaf.push(id);
-                if let Some(running) = self.running(id) {
-                    signal_group(running.pid, Signal::SIGKILL);
-                }
+                self.kill_commands(&BTreeSet::from([id]));
             }
             Timer::Limit(id) => {
                 if let Some(pid) = self.running(id).map(|running| running.pid) {
@@ -922,9 +961,6 @@ impl<'a> Timeline<'a> {
         {
             return self.timer(rest, Timer::Hang(id));
         }
-        let Some(pid) = self.running(id).map(|running| running.pid) else {
-            return;
-        };
         let parties = self.parties();
         let name = self.party_name(id);
         let me = parties.iter().find(|party| party.name == name);
@@ -935,7 +971,7 @@ impl<'a> Timeline<'a> {
             .push((Some(id), format!("still ran after {seconds} s: {why}")));
         let ended_by = &mut self.record.commands[id].ended_by;
         ended_by.get_or_insert("hang".to_owned());
-        signal_group(pid, Signal::SIGKILL);
+        self.kill_commands(&BTreeSet::from([id]));
     }
 
     fn party_name(&self, id: usize) -> String {
@@ -1111,13 +1147,17 @@ impl<'a> Timeline<'a> {
     // The end.
 
     fn stop(&mut self) -> Step {
-        self.no_more_faults();
+        self.faults_on = false;
+        self.resume_all();
         self.find_leftovers()?;
-        let stopped = self.record.harness.last().map(|run| run.pid);
+        // One that is away leaves to its next start what has come meanwhile.
+        let up = self
+            .harness
+            .as_ref()
+            .is_some_and(|harness| !harness.has_ended());
         self.stop_harness()?;
-        let clean = self.record.harness.last().is_some_and(|run| {
-            Some(run.pid) == stopped && run.expected && run.status != Some(Status::Signal(9))
-        });
+        let last = self.record.harness.last();
+        let clean = up && last.is_some_and(|run| run.status != Some(Status::Signal(9)));
         if clean {
             self.evidence.control_left = left_in(&self.control);
         }
@@ -1129,20 +1169,17 @@ impl<'a> Timeline<'a> {
     fn find_leftovers(&mut self) -> Step {
         let until = Instant::now() + LEFTOVER_GRACE;
         loop {
-            let left: Vec<(usize, i32)> = proc::descendants()
-                .into_iter()
-                .filter_map(|pid| {
-                    let owner = proc::owner(pid)?;
-                    Some((owner.strip_prefix("command ")?.parse().ok()?, pid))
-                })
-                .collect();
+            let left = commands_processes();
             if left.is_empty() {
                 return Ok(());
             }
             if Instant::now() >= until {
                 for (id, pid) in left {
-                    let line = proc::command_line(pid);
-                    self.evidence.left.push((id, format!("{line} (pid {pid})")));
+                    // What a fault ended could not clean up.
+                    if self.record.commands[id].ended_by.is_none() {
+                        let line = proc::command_line(pid);
+                        self.evidence.left.push((id, format!("{line} (pid {pid})")));
+                    }
                     kill(pid);
                 }
                 return Ok(());
@@ -1183,6 +1220,13 @@ enum Source {
     StopFaults,
     Output(i32),
     Held,
+}
+
+/// Processes of commands, each with its command's id.
+fn commands_processes() -> Vec<(usize, i32)> {
+    let id = |pid| proc::owner(pid)?.strip_prefix("command ")?.parse().ok();
+    let all = proc::descendants().into_iter();
+    all.filter_map(|pid| Some((id(pid)?, pid))).collect()
 }
 
 fn kill(pid: i32) {

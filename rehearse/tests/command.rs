@@ -93,7 +93,7 @@ fn the_demo_finds_nothing_in_a_good_bank() {
 
 #[test]
 fn the_demo_finds_the_bug() {
-    let Some(output) = demo(&["--timelines", "3", "--bug"]) else {
+    let Some(output) = demo(&["--bug"]) else {
         return;
     };
     let said = text(&output.stdout);

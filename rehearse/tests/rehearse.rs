@@ -322,6 +322,40 @@ fn an_interruption_leaves_no_process_and_no_fifo() {
 }
 
 #[test]
+fn nothing_of_a_killed_command_runs_on() {
+    // timeout(1) has a process group of its own.
+    let template = template(&[
+        (
+            "parallel_driver_long",
+            "mkdir -p \"$JEPSEN_FIFO_DIR\"; exec 3>> \"$JEPSEN_FIFO_DIR/pids\"\n\
+             timeout 1000 sh -c 'echo $$ >&3; exec 3>&-; exec sleep 1000'",
+        ),
+        (
+            "eventually_alone",
+            "for pid in $(cat \"$JEPSEN_FIFO_DIR/pids\" 2>/dev/null); do\n\
+                 ! grep -q sleep /proc/$pid/cmdline 2>/dev/null || { echo \"$pid runs\"; exit 1; }\n\
+             done",
+        ),
+    ]);
+    let options = "--timelines 6 --seed 2 --commands 6 --faults kill --hang 2 --parallel 6";
+    let rehearsal = play(&template.path().join("t"), options, &[]).json();
+    let properties = list(&rehearsal, "properties");
+    for name in ["eventually_alone exits 0", "nothing outlives its timeline"] {
+        let property = properties
+            .iter()
+            .find(|property| text(property, "name") == name);
+        assert_eq!(property.unwrap()["status"], "passed", "{:?}", property);
+    }
+    let commands = list(&rehearsal, "timelines")
+        .iter()
+        .flat_map(|one| list(one, "commands"));
+    let ended_by: std::collections::BTreeSet<String> = commands
+        .map(|command| command["ended_by"].to_string())
+        .collect();
+    assert!(ended_by.contains("\"eventually\""), "{ended_by:?}");
+}
+
+#[test]
 fn faults_stop_when_a_command_asks() {
     // Its harness is killed again and again; after the program has returned, it is there and stays.
     let template = template(&[

@@ -160,8 +160,9 @@ def run_antithesis(test: Test) -> Test:
     test = prepare_test(test)
     linger = option(test, "after_check") == "linger"
     with (
-        _stored(test),
+        # First: a directory that cannot be had leaves nothing in the store.
         Composer(test.get("fifo_dir"), **_composer_options(test)) as composer,
+        _stored(test),
     ):
         driven = Driven(composer, option(test, "on_exhausted"), option(test, "drain_timeout"))
         log.info("Waiting for FIFOs in %s", composer.directory)
@@ -238,6 +239,7 @@ def _stored(test: Test) -> Iterator[None]:
         except BaseException as error:
             log.warning("Test crashed!", exc_info=True)
             _save_what_is_known(test, store, error)
+            log.info("What is known of the test is in %s", store.path)
             raise
 
 
@@ -272,7 +274,8 @@ def _analyze(test: Test) -> Test:
         verdicts.Verdict.UNKNOWN: "Errors occurred during analysis, but no anomalies found. ಠ~ಠ",
         verdicts.Verdict.FAILED: "A checker failed, and no anomalies were found. ಠ_ಠ",
     }[verdicts.verdict(results)]
-    log.info("%s\n\n%s", _pretty(results), verdict)
+    where = "" if store is None else f"\n\nThe results are in {store.path}"
+    log.info("%s\n\n%s%s", _pretty(results), verdict, where)
     return test
 
 

@@ -27,8 +27,10 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
+from .plots import latency_graph, perf, rate_graph
 from .sets import set
 from .summaries import stats, unhandled_exceptions
+from .timelines import timeline
 
 __all__ = [
     "FAILED",
@@ -42,10 +44,14 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "latency_graph",
     "merge_valid",
     "one_line",
+    "perf",
+    "rate_graph",
     "set",
     "stats",
+    "timeline",
     "unbridled_optimism",
     "unhandled_exceptions",
 ]
