@@ -49,7 +49,7 @@ const plural = (n, word) => `${integer(n)} ${word}${n === 1 ? "" : "s"}`;
 function duration(ns) {
   if (ns === null || ns === undefined) return "–";
   const size = Math.abs(ns);
-  if (size >= 6e10) return `${Math.trunc(ns / 6e10)} min ${((size % 6e10) / 1e9).toFixed(1)} s`;
+  if (size >= 6e10) return `${Math.trunc(ns / 6e10)} min ${((size % 6e10) / 1e9).toFixed(0)} s`;
   const [unit, name] = size >= 1e9 ? [1e9, "s"] : size >= 1e6 ? [1e6, "ms"] : size >= 1e3 ? [1e3, "µs"] : [1, "ns"];
   const value = ns / unit;
   return `${unit === 1 || Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2)} ${name}`;
@@ -1314,6 +1314,11 @@ function buildOverview() {
     [sum(head.timelines, (t) => t.anomalies), "anomalies"],
   ].filter(Boolean);
   parts.push(el("div", { class: "numbers" }, numbers.map(([n, label]) => el("div", {}, el("b", {}, integer(n)), el("span", {}, label))), el("div", {}, el("b", {}, duration(sum(head.timelines, (t) => t.duration))), el("span", {}, "played"))));
+  if (head.timelines.length > 1) {
+    parts.push(el("div", { class: "sheet" }, el("h2", {}, "Timelines"), el("div", { class: "strip" }, head.timelines.map((t, position) => el("button", {
+      class: `cell ${t.failed.length ? "failed" : "passed"}`, title: `timeline ${t.index}, seed ${t.seed}: ${t.failed.length ? t.failed.join("; ") : "all holds"}`, onclick: () => { setTimeline(position); setView("timeline"); },
+    }, `${t.failed.length ? "✗" : ""}${t.index}`)))));
+  }
   if (head.properties.length) {
     const rows = [...head.properties].sort((a, b) => rank[a.status] - rank[b.status]).map((p) => el("tr", {},
       el("td", {}, statusCell(p.status)),
@@ -1326,11 +1331,6 @@ function buildOverview() {
     parts.push(el("div", { class: "sheet" }, el("h2", {}, "The fewest events that still fail"),
       el("p", {}, clean(`Timeline ${head.shrunk.timeline}: ${head.shrunk.events.join(", ")}${head.shrunk.complete ? "" : " (the time for shrinking was over before all was tried)"}`)),
       el("p", { class: "soft" }, clean(head.shrunk.properties.join("; "))), replayLine(head.shrunk.replay)));
-  }
-  if (head.timelines.length > 1) {
-    parts.push(el("div", { class: "sheet" }, el("h2", {}, "Timelines"), el("div", { class: "strip" }, head.timelines.map((t, position) => el("button", {
-      class: `cell ${t.failed.length ? "failed" : "passed"}`, title: `timeline ${t.index}, seed ${t.seed}: ${t.failed.length ? t.failed.join("; ") : "all holds"}`, onclick: () => { setTimeline(position); setView("timeline"); },
-    }, `${t.failed.length ? "✗" : ""}${t.index}`)))));
   }
   if (head.commands.length) {
     const header = ["Command", "Started", "Exit 0", "Ended from outside", "Failed", "0.5", "0.95", "0.99", "Most"];
