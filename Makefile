@@ -30,7 +30,7 @@ COMMAND := $(RELEASE)/jepsen-composer
 MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
-.PHONY: all lib command rehearse demo test test-rehearse test-rust test-model test-msrv test-static-command test-install \
+.PHONY: all lib command rehearse demo test test-rehearse test-rust test-report test-model test-msrv test-static-command test-install \
 	test-python test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
@@ -58,13 +58,21 @@ rehearse:
 demo: all rehearse
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
+test: test-rust test-report test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all
 	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
 	$(CARGO) test --locked --no-fail-fast --package jepsen-composer-rehearse
+
+# The report in a browser.
+test-report: $(VENV)/.made
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then \
+		set -e; $(CARGO) build --locked --package jepsen-composer-rehearse; \
+		$(VENV)/pip install --quiet -r rehearse/tests/report/requirements.txt; \
+		$(VENV)/python -m pytest -q rehearse/tests/report; \
+	else echo "test-report: skipped, no chromium is installed (apt-get install chromium)"; fi
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
@@ -85,7 +93,7 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 	$(VENV)/pip install --quiet -r $<
 	touch $@
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging rehearse/tests/report
 
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)

@@ -49,7 +49,7 @@ const plural = (n, word) => `${integer(n)} ${word}${n === 1 ? "" : "s"}`;
 function duration(ns) {
   if (ns === null || ns === undefined) return "–";
   const size = Math.abs(ns);
-  if (size >= 6e10) return `${Math.trunc(ns / 6e10)} min ${((size % 6e10) / 1e9).toFixed(1)} s`;
+  if (size >= 6e10) return `${Math.trunc(ns / 6e10)} min ${((size % 6e10) / 1e9).toFixed(0)} s`;
   const [unit, name] = size >= 1e9 ? [1e9, "s"] : size >= 1e6 ? [1e6, "ms"] : size >= 1e3 ? [1e3, "µs"] : [1, "ns"];
   const value = ns / unit;
   return `${unit === 1 || Math.abs(value) >= 100 ? value.toFixed(0) : Math.abs(value) >= 10 ? value.toFixed(1) : value.toFixed(2)} ${name}`;
@@ -373,11 +373,22 @@ function layOut() {
     }
   }
   state.lanes = lanes;
-  state.height = y + 8;
+  for (const lane of lanes) { lane.naturalY = lane.y; lane.naturalHeight = lane.height; }
+  state.natural = y + 8;
+  state.height = state.natural; state.scale = 1;
   state.laneOf = new Int32Array(m.n).fill(-1);
   lanes.forEach((lane, at) => { for (const item of lane.items) state.laneOf[item] = at; });
   count();
   $("spacer").style.height = `${state.height + AXIS}px`;
+}
+/** Few lanes are higher, so that they fill what room there is. */
+function stretch(room) {
+  const scale = Math.max(1, Math.min(1.8, room / state.natural));
+  if (scale === state.scale) return;
+  state.scale = scale;
+  for (const lane of state.lanes) { lane.y = lane.naturalY * scale; lane.height = lane.naturalHeight * scale; }
+  state.height = state.natural * scale;
+  $("spacer").style.height = `${Math.floor(state.height + AXIS)}px`;
 }
 /** How many items of each outcome, marked and found, are before each item of a lane. */
 function count() {
@@ -454,7 +465,9 @@ function drawNow() {
 function drawChart() {
   const m = state.model, scroller = $("scroller");
   size.width = scroller.clientWidth;
-  size.height = printing ? state.height + AXIS : Math.max(60, scroller.clientHeight);
+  size.height = Math.max(60, scroller.clientHeight);
+  stretch(printing ? 0 : size.height - AXIS);
+  if (printing) size.height = state.height + AXIS;
   GUTTER = Math.min(210, Math.max(90, size.width * 0.2));
   fitCanvas(chart, size.width, size.height);
   state.scroll = printing ? 0 : scroller.scrollTop;
@@ -1030,7 +1043,7 @@ function buildLatency() {
   }));
   box.replaceChildren(
     el("div", { class: "bar" }, group, legend, el("span", { class: "buttons" }, el("button", { onclick: () => zoom(0.5), "aria-label": "Zoom in" }, "+"), el("button", { onclick: () => zoom(2), "aria-label": "Zoom out" }, "−"), el("button", { onclick: fitAll }, "Fit"))),
-    el("div", { class: "sheet figure" }, el("h2", {}, "Latency over time ", el("small", {}, "● ok  ▲ info, ended from outside  ✕ fail · lines: quantiles 0.5, 0.95, 0.99, 1 · the range is the timeline's")), canvas("scatter", "Latency over time; the table below has its quantiles")),
+    el("div", { class: "sheet figure" }, el("h2", {}, "Latency over time ", el("small", {}, "● ok  ▲ info, ended from outside  ✕ fail (▪ ▮ ▬ where there are many) · lines: quantiles 0.5, 0.95, 0.99, 1 · drag: zoom to it")), canvas("scatter", "Latency over time; the table below has its quantiles")),
     el("div", { class: "sheet figure" }, el("h2", {}, "Distribution ", el("small", {}, "share of each by latency, logarithmic; marks at the median and the quantile 0.99")), canvas("distribution", "Distribution of latencies; the table below has its quantiles")),
     el("div", { class: "sheet figure" }, el("h2", {}, "Rate ", el("small", {}, "completions a second, by outcome")), canvas("rate", "Completions a second by outcome")),
     el("div", { class: "sheet wide" }, el("h2", {}, "Quantiles ", el("small", { class: "soft" }, "of the range in sight")), el("div", { id: "quantiles" })),
@@ -1052,6 +1065,18 @@ function nearest(x, y) {
   return best;
 }
 function latencyTick(c, ns, y, x) { c.fillStyle = colours.soft; c.textAlign = "right"; c.fillText(duration(ns).replace(/\.0+ /, " "), x, y); c.textAlign = "left"; }
+/** All of a kind by their start, and the longest one's duration. */
+function sorted(m, k) {
+  if (!m.sorted) m.sorted = [];
+  if (!m.sorted[k]) {
+    const items = byStart(m, Int32Array.from({ length: m.sizes[k] }, (_, r) => m.bases[k] + r));
+    const starts = Float64Array.from(items, (item) => m.start[item]);
+    let longest = 0;
+    for (const item of items) if (!m.open[item]) longest = Math.max(longest, m.end[item] - m.start[item]);
+    m.sorted[k] = { items, starts, longest };
+  }
+  return m.sorted[k];
+}
 function drawLatency() {
   const m = state.model, scatter = $("scatter");
   if (!scatter) return;
@@ -1064,9 +1089,10 @@ function drawLatency() {
   const plot = width - LEFT, bottom = height - AXIS;
   const inSight = [];
   let low = Infinity, high = 1;
-  for (let r = 0; r < m.sizes[k]; r++) {
-    const item = m.bases[k] + r, at = series.of(r);
-    if (at < 0 || m.open[item] || state.silenced.has(at) || m.end[item] < state.t0 || m.start[item] > state.t1) continue;
+  const { items, starts, longest } = sorted(m, k);
+  for (let i = lowerBound(starts, state.t0 - longest); i < items.length && starts[i] <= state.t1; i++) {
+    const item = items[i], at = series.of(m.ref[item]);
+    if (at < 0 || m.open[item] || state.silenced.has(at) || m.end[item] < state.t0) continue;
     const latency = Math.max(m.end[item] - m.start[item], 1);
     inSight.push(item);
     if (latency < low) low = latency;
@@ -1096,29 +1122,39 @@ function drawLatency() {
   }
   // A point for each cell of two pixels and series, however many are in it.
   points = [];
-  const cells = new Set(), columns = Math.ceil(width / 2), rows = Math.ceil(height / 2);
+  const columns = Math.ceil(width / 2) + 1, rows = Math.ceil(height / 2) + 1, cells = new Uint8Array(32 * rows * columns);
   c.save(); c.beginPath(); c.rect(LEFT, 0, plot, bottom); c.clip();
   const dense = inSight.length > 4000;
+  let style = "";
   for (const item of inSight) {
     const at = series.of(m.ref[item]), o = m.outcome[item];
     const x = X(m.start[item]), y = Y(m.end[item] - m.start[item]);
     if (x < LEFT) continue;
-    const cell = ((at * 4 + o) * rows + ((y / 2) | 0)) * columns + ((x / 2) | 0);
-    if (cells.has(cell)) continue;
-    cells.add(cell);
+    const cell = (((at % 8) * 4 + o) * rows + ((y / 2) | 0)) * columns + ((x / 2) | 0);
+    if (cells[cell] && !m.marked[item]) continue;
+    cells[cell] = 1;
     points.push(x, y, item);
-    c.fillStyle = seriesColour(at); c.strokeStyle = c.fillStyle;
-    if (o === OK) { if (dense) c.fillRect(x - 1, y - 1, 2, 2); else { c.beginPath(); c.arc(x, y, 2.4, 0, 7); c.fill(); } }
+    const colour = seriesColour(at);
+    if (colour !== style) { c.fillStyle = c.strokeStyle = style = colour; }
+    if (dense) { if (o === OK) c.fillRect(x - 1, y - 1, 2, 2); else if (o === FAIL) c.fillRect(x - 2.5, y - 0.75, 5, 1.5); else c.fillRect(x - 0.75, y - 3, 1.5, 6); }
+    else if (o === OK) { c.beginPath(); c.arc(x, y, 2.4, 0, 7); c.fill(); }
     else if (o === FAIL) { c.lineWidth = 1.5; c.beginPath(); c.moveTo(x - 3, y - 3); c.lineTo(x + 3, y + 3); c.moveTo(x + 3, y - 3); c.lineTo(x - 3, y + 3); c.stroke(); }
     else { c.beginPath(); c.moveTo(x, y - 4); c.lineTo(x + 4, y + 3); c.lineTo(x - 4, y + 3); c.fill(); }
-    if (m.marked[item]) { c.strokeStyle = colours.bad; c.lineWidth = 2; c.beginPath(); c.arc(x, y, 7, 0, 7); c.stroke(); }
+    if (m.marked[item]) { style = ""; c.strokeStyle = colours.bad; c.lineWidth = 2; c.beginPath(); c.arc(x, y, 7, 0, 7); c.stroke(); }
   }
   quantileLines(c, m, inSight, X, Y);
   c.restore();
-  drawDistribution(m, series, inSight, width);
-  drawRate(m, k, width);
-  quantileTable(m, series, inSight);
+  // The rest need not follow every turn of the wheel.
+  clearTimeout(restTimer);
+  const rest = () => {
+    const groups = bySeries(m, series, inSight);
+    drawDistribution(series, groups, width);
+    drawRate(m, series, inSight, width);
+    quantileTable(m, series, inSight, groups);
+  };
+  if (printing || !$("quantiles").hasChildNodes()) rest(); else restTimer = setTimeout(rest, 100);
 }
+let restTimer = 0;
 const quantile = (sorted, q) => (sorted.length ? sorted[Math.max(0, Math.ceil(sorted.length * q) - 1)] : null);
 function quantileLines(c, m, items, X, Y) {
   if (items.length < 30) return;
@@ -1158,8 +1194,8 @@ function bySeries(m, series, items) {
   }
   return [...groups].sort((a, b) => a[0] - b[0]).map(([at, values]) => [at, Float64Array.from(values).sort()]);
 }
-function drawDistribution(m, series, items, width) {
-  const canvas = $("distribution"), groups = bySeries(m, series, items), ROW = 64, LEFT = 150;
+function drawDistribution(series, groups, width) {
+  const canvas = $("distribution"), ROW = 64, LEFT = 150;
   const height = Math.max(1, groups.length) * ROW + AXIS;
   fitCanvas(canvas, width, height);
   const c = canvas.getContext("2d");
@@ -1196,17 +1232,14 @@ function drawDistribution(m, series, items, width) {
     c.strokeStyle = colours.line; c.lineWidth = 1; c.beginPath(); c.moveTo(0, base + 0.5); c.lineTo(width, base + 0.5); c.stroke();
   });
 }
-function drawRate(m, k, width) {
-  const canvas = $("rate"), height = 150, LEFT = 60, BIN = 6;
+function drawRate(m, series, items, width) {
+  const canvas = $("rate"), height = 150, LEFT = 60, BIN = 6, { k } = series;
   fitCanvas(canvas, width, height);
   const c = canvas.getContext("2d"), plot = width - LEFT, n = Math.ceil(plot / BIN), bottom = height - AXIS;
   c.clearRect(0, 0, width, height);
   const bins = [0, 1, 2].map(() => new Uint32Array(n));
-  const series = seriesOf(m);
-  for (let r = 0; r < m.sizes[k]; r++) {
-    const item = m.bases[k] + r;
-    if (m.open[item] || series.of(r) < 0 || state.silenced.has(series.of(r)) || m.end[item] < state.t0 || m.end[item] >= state.t1) continue;
-    bins[m.outcome[item]][Math.floor(((m.end[item] - state.t0) / (state.t1 - state.t0)) * (n - 1e-9))]++;
+  for (const item of items) {
+    if (m.end[item] < state.t1) bins[m.outcome[item]][Math.floor(((m.end[item] - state.t0) / (state.t1 - state.t0)) * (n - 1e-9))]++;
   }
   let most = 1;
   for (let i = 0; i < n; i++) most = Math.max(most, bins[0][i] + bins[1][i] + bins[2][i]);
@@ -1228,18 +1261,13 @@ function drawRate(m, k, width) {
   }
   c.save(); c.translate(0, bottom); axis(c, LEFT, plot, 0, AXIS, 5); c.restore();
 }
-let tableTimer = 0;
-function quantileTable(m, series, items) {
-  clearTimeout(tableTimer);
-  const render = () => {
-    const outcomes = new Map();
-    for (const item of items) { const at = series.of(m.ref[item]); if (!outcomes.has(at)) outcomes.set(at, [0, 0, 0, 0]); outcomes.get(at)[m.outcome[item]]++; }
-    const names = series.k === OPERATION ? ["ok", "info", "fail"] : ["exit 0", "ended", "failed"];
-    const header = [state.group === "f" ? "f" : "Command", "Count", ...names, "Least", "0.5", "0.95", "0.99", "0.999", "Most"];
-    const rows = bySeries(m, series, items).map(([at, values]) => el("tr", {}, el("td", { class: "mono" }, clean(series.names[at])), [values.length, ...outcomes.get(at).slice(0, 3)].map((n) => el("td", { class: "number" }, integer(n))), [values[0], quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99), quantile(values, 0.999), values[values.length - 1]].map((v) => el("td", { class: "number" }, duration(v)))));
-    $("quantiles").replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, header.map((name, i) => el("th", { class: i ? "number" : null, scope: "col" }, name)))), el("tbody", {}, rows)));
-  };
-  if (printing) render(); else tableTimer = setTimeout(render, 120);
+function quantileTable(m, series, items, groups) {
+  const outcomes = new Map();
+  for (const item of items) { const at = series.of(m.ref[item]); if (!outcomes.has(at)) outcomes.set(at, [0, 0, 0, 0]); outcomes.get(at)[m.outcome[item]]++; }
+  const names = series.k === OPERATION ? ["ok", "info", "fail"] : ["exit 0", "ended", "failed"];
+  const header = [state.group === "f" ? "f" : "Command", "Count", ...names, "Least", "0.5", "0.95", "0.99", "0.999", "Most"];
+  const rows = groups.map(([at, values]) => el("tr", {}, el("td", { class: "mono" }, clean(series.names[at])), [values.length, ...outcomes.get(at).slice(0, 3)].map((n) => el("td", { class: "number" }, integer(n))), [values[0], quantile(values, 0.5), quantile(values, 0.95), quantile(values, 0.99), quantile(values, 0.999), values[values.length - 1]].map((v) => el("td", { class: "number" }, duration(v)))));
+  $("quantiles").replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, header.map((name, i) => el("th", { class: i ? "number" : null, scope: "col" }, name)))), el("tbody", {}, rows)));
 }
 
 // Overview
@@ -1286,6 +1314,11 @@ function buildOverview() {
     [sum(head.timelines, (t) => t.anomalies), "anomalies"],
   ].filter(Boolean);
   parts.push(el("div", { class: "numbers" }, numbers.map(([n, label]) => el("div", {}, el("b", {}, integer(n)), el("span", {}, label))), el("div", {}, el("b", {}, duration(sum(head.timelines, (t) => t.duration))), el("span", {}, "played"))));
+  if (head.timelines.length > 1) {
+    parts.push(el("div", { class: "sheet" }, el("h2", {}, "Timelines"), el("div", { class: "strip" }, head.timelines.map((t, position) => el("button", {
+      class: `cell ${t.failed.length ? "failed" : "passed"}`, title: `timeline ${t.index}, seed ${t.seed}: ${t.failed.length ? t.failed.join("; ") : "all holds"}`, onclick: () => { setTimeline(position); setView("timeline"); },
+    }, `${t.failed.length ? "✗" : ""}${t.index}`)))));
+  }
   if (head.properties.length) {
     const rows = [...head.properties].sort((a, b) => rank[a.status] - rank[b.status]).map((p) => el("tr", {},
       el("td", {}, statusCell(p.status)),
@@ -1294,10 +1327,10 @@ function buildOverview() {
     ));
     parts.push(el("div", { class: "sheet wide" }, el("h2", {}, "Properties"), el("table", { id: "properties" }, el("thead", {}, el("tr", {}, ["Status", "Property, and how to play it again", "Fails in timeline"].map((t) => el("th", { scope: "col" }, t)))), el("tbody", {}, rows))));
   }
-  if (head.timelines.length > 1) {
-    parts.push(el("div", { class: "sheet" }, el("h2", {}, "Timelines"), el("div", { class: "strip" }, head.timelines.map((t, position) => el("button", {
-      class: `cell ${t.failed.length ? "failed" : "passed"}`, title: `timeline ${t.index}, seed ${t.seed}: ${t.failed.length ? t.failed.join("; ") : "all holds"}`, onclick: () => { setTimeline(position); setView("timeline"); },
-    }, `${t.failed.length ? "✗" : ""}${t.index}`)))));
+  if (head.shrunk) {
+    parts.push(el("div", { class: "sheet" }, el("h2", {}, "The fewest events that still fail"),
+      el("p", {}, clean(`Timeline ${head.shrunk.timeline}: ${head.shrunk.events.join(", ")}${head.shrunk.complete ? "" : " (the time for shrinking was over before all was tried)"}`)),
+      el("p", { class: "soft" }, clean(head.shrunk.properties.join("; "))), replayLine(head.shrunk.replay)));
   }
   if (head.commands.length) {
     const header = ["Command", "Started", "Exit 0", "Ended from outside", "Failed", "0.5", "0.95", "0.99", "Most"];
@@ -1307,7 +1340,7 @@ function buildOverview() {
   const about = [];
   if (head.templates.length) pair(about, "Template", clean(head.templates.join(", ")));
   if (head.harness.length) pair(about, "Harness", el("code", {}, clean(head.harness.join(" "))));
-  if (head.options) pair(about, "Options", clean(Object.entries(head.options).map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(",") || "none" : value}`).join(", ")));
+  if (head.options) pair(about, "Options", clean(Object.entries({ ...head.options, seed: head.seed }).map(([key, value]) => `${key} ${Array.isArray(value) ? value.join(",") || "none" : value}`).join(", ")));
   pair(about, "Directory", clean(head.directory)); pair(about, "Started", clean(head.started)); pair(about, "Made by", clean(head.tool));
   parts.push(el("div", { class: "sheet" }, el("h2", {}, "About"), el("dl", {}, about)));
   parts.unshift(el("div", { id: "notes" }));
@@ -1629,7 +1662,7 @@ function begin() {
   setTheme(matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light", false);
   document.title = `${clean(head.title)} – ${head.kind === "store" ? "test" : "rehearsal"}`;
   $("title").textContent = clean(head.title);
-  $("subtitle").textContent = clean([head.kind === "store" ? "a test" : `${plural(head.timelines.length, "timeline")}, seed ${head.options ? head.options.seed : "–"}`, head.started, head.tool].filter(Boolean).join(" · "));
+  $("subtitle").textContent = clean([head.kind === "store" ? "a test" : `${plural(head.timelines.length, "timeline")}, seed ${head.seed}`, head.started, head.tool].filter(Boolean).join(" · "));
   $("choose").replaceChildren(...head.timelines.map((t, at) => el("option", { value: at }, `${t.failed.length ? "✗" : "✓"} timeline ${t.index}${t.anomalies ? `, ${plural(t.anomalies, "anomaly").replace("anomalys", "anomalies")}` : ""}`)));
   $("chooser").hidden = head.timelines.length < 2;
   buildOverview(); buildHelp();

@@ -62,6 +62,8 @@ pub fn of_rehearsal(dir: &Path, rehearsal: &Rehearsal) -> String {
         "templates": rehearsal.templates,
         "harness": rehearsal.harness,
         "options": rehearsal.options,
+        "seed": rehearsal.options.seed.to_string(),
+        "shrunk": rehearsal.shrunk,
         "properties": rehearsal.properties,
         "advice": rehearsal.advice,
         "timelines": summaries,
@@ -150,7 +152,6 @@ fn of_timeline(dir: &Path, timeline: &Timeline, budget: &mut Budget) -> Timeline
         .insert("assertions".into(), json!(timeline.assertions));
     data.base
         .insert("properties".into(), json!(timeline.properties));
-    data.base.insert("plan".into(), json!(timeline.plan));
     for command in &timeline.commands {
         data.add_command(command, budget);
     }

@@ -72,7 +72,7 @@ struct Search<'a> {
     history: &'a History<'a>,
     /// Rows by the history's indices, of invocations and completions.
     rows: HashMap<i64, usize>,
-    by_value: Option<HashMap<String, Vec<usize>>>,
+    by_value: Option<ByValue>,
     found: Vec<Anomaly>,
     seen: HashSet<(String, String, Vec<usize>)>,
 }
@@ -211,12 +211,16 @@ impl<'a> Search<'a> {
             let mut rows = BTreeSet::new();
             for element in &elements {
                 let history = self.history;
-                let by_value = self.by_value.get_or_insert_with(|| by_value(history));
-                let mut found = by_value.get(element);
-                for key in &keys {
-                    found = found.or_else(|| by_value.get(&format!("[{key} {element}]")));
+                let values = self.by_value.get_or_insert_with(|| ByValue::of(history));
+                // What was read too often or out of nothing is what came back.
+                let returned = (!matches!(key, "lost" | "stale")).then_some(&values.returned);
+                for rows_of in [Some(&values.written), returned].into_iter().flatten() {
+                    let mut found = rows_of.get(element);
+                    for key in &keys {
+                        found = found.or_else(|| rows_of.get(&format!("[{key} {element}]")));
+                    }
+                    rows.extend(found.into_iter().flatten().take(MAX_OPERATIONS));
                 }
-                rows.extend(found.into_iter().flatten().take(MAX_OPERATIONS));
             }
             let shown: Vec<&str> = elements.iter().take(100).map(String::as_str).collect();
             let more = elements.len().saturating_sub(shown.len());
@@ -375,16 +379,31 @@ fn text_of(value: &Value) -> String {
     }
 }
 
-/// Rows of the operations that write a value, by the value's text.
-fn by_value(history: &History) -> HashMap<String, Vec<usize>> {
-    let mut rows: HashMap<String, Vec<usize>> = HashMap::new();
-    for (row, operation) in history.operations.iter().enumerate() {
-        // JSON's commas are blanks in EDN, so that one reader does for both.
-        if let Some(value) = edn::to_json(&operation.value) {
-            rows.entry(text_of(&value)).or_default().push(row);
+/// Rows of the operations that were invoked with a value, and that returned one, by its text.
+#[derive(Default)]
+struct ByValue {
+    written: HashMap<String, Vec<usize>>,
+    returned: HashMap<String, Vec<usize>>,
+}
+
+impl ByValue {
+    fn of(history: &History) -> ByValue {
+        let mut values = ByValue::default();
+        for (row, operation) in history.operations.iter().enumerate() {
+            // JSON's commas are blanks in EDN, so that one reader does for both.
+            let text = |value: &str| Some(text_of(&edn::to_json(value)?));
+            let written = text(&operation.value);
+            if operation.result != operation.value
+                && let Some(returned) = text(&operation.result)
+            {
+                values.returned.entry(returned).or_default().push(row);
+            }
+            if let Some(written) = written {
+                values.written.entry(written).or_default().push(row);
+            }
         }
+        values
     }
-    rows
 }
 
 #[cfg(test)]
@@ -468,6 +487,24 @@ mod tests {
         assert_eq!(
             found(r#"{"valid": false, "results": {"k": {"valid": false, "lost": [9]}}}"#),
             [one("results / k", "lost", &[3], &[])]
+        );
+    }
+
+    #[test]
+    fn duplicated_ids_are_the_operations_that_returned_them() {
+        let history = "
+            {:type :invoke, :f :generate, :value nil, :process 0, :time 1}
+            {:type :ok, :f :generate, :value 7, :process 0, :time 2}
+            {:type :invoke, :f :generate, :value nil, :process 0, :time 3}
+            {:type :ok, :f :generate, :value 8, :process 0, :time 4}
+            {:type :invoke, :f :generate, :value nil, :process 0, :time 5}
+            {:type :ok, :f :generate, :value 7, :process 0, :time 6}";
+        let results = parse("{:valid? false, :duplicated {7 2}}", false).unwrap();
+        let found = anomalies(&results, &history::parse(history, false));
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (&*found[0].kind, &*found[0].operations),
+            ("duplicated", &[0, 2][..])
         );
     }
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 PROGRAM = os.environ.get(
-    "JEPSEN_COMPOSER_REHEARSE", str(ROOT / "target/release/jepsen-composer-rehearse")
+    "JEPSEN_COMPOSER_REHEARSE", str(ROOT / "target/debug/jepsen-composer-rehearse")
 )
 
 

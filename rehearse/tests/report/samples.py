@@ -7,7 +7,10 @@ import pathlib
 import random
 from typing import Any
 
-HOSTILE = "</script><script>window.pwned = 1</script><img src=x onerror='window.pwned = 2'> \x1b[31m \u202e\0"
+HOSTILE = (
+    "</script><script>window.pwned = 1</script>"
+    "<img src=x onerror='window.pwned = 2'> \x1b[31m \u202e\0"
+)
 
 MS = 1_000_000
 
@@ -93,7 +96,7 @@ def timeline(directory: pathlib.Path, number: int, *, wrong: bool) -> dict[str, 
         lines.append(op(2 * i + 1, kind, process, f, at + 6 * MS, result, more))
         start, end = at + OFFSET - MS, at + OFFSET + 7 * MS
         if i == 3:
-            killed = {"status": {"signal": 9}, "ended_by": "fault"}
+            killed: dict[str, Any] = {"status": {"signal": 9}, "ended_by": "fault"}
             commands.append(command(i, "parallel_driver_op", start, start + 3 * MS, **killed))
             faults.append({"kind": "kill", "target": i, "start_ns": start + 3 * MS, "end_ns": None})
         else:
@@ -104,7 +107,9 @@ def timeline(directory: pathlib.Path, number: int, *, wrong: bool) -> dict[str, 
     check["status"] = {"exit": int(wrong)}
     check["fifos"] = ["check-1-2"]
     commands.append(check)
-    faults.append({"kind": "harness_pause", "target": None, "start_ns": 600 * MS, "end_ns": 650 * MS})
+    faults.append(
+        {"kind": "harness_pause", "target": None, "start_ns": 600 * MS, "end_ns": 650 * MS}
+    )
     (store / "history.edn").write_text("\n".join(lines) + "\n", "utf-8")
     read = {"type": "ok", "f": "read", "process": 1, "time": 76 * MS, "index": 15, "value": {}}
     error = {"type": "wrong-total", "total": 101, "op": read}
@@ -142,7 +147,13 @@ def harness(end: int) -> dict[str, Any]:
 def write_rehearsal(
     directory: pathlib.Path, timelines: list[dict[str, Any]], properties: list[dict[str, Any]]
 ) -> None:
-    empty = {"plan": [], "assertions": [], "events": [], "history": None, "results": None}
+    empty: dict[str, Any] = {
+        "plan": [],
+        "assertions": [],
+        "events": [],
+        "history": None,
+        "results": None,
+    }
     options = {"seed": 7, "timelines": len(timelines), "duration_ns": 0, "commands": 0}
     rehearsal = {
         "version": 1,
@@ -161,7 +172,7 @@ def write_rehearsal(
 
 
 def jepsen(directory: pathlib.Path) -> pathlib.Path:
-    """What Jepsen leaves of a list-append test: a nemesis, records with tags, a cycle that Elle found."""
+    """What Jepsen leaves of a list-append test: a nemesis, tagged records, a cycle of Elle's."""
     store = directory / "append/20260102T030405.000Z"
     store.mkdir(parents=True)
     ops = [
