@@ -100,7 +100,7 @@ def bank_test(options: dict[str, Any]) -> Test:
         "generator": gen.clients(gen.phases(gen.main_gen(main), gen.each_thread(read))),
         "checker": checker.compose(
             {
-                "bank": checker.bank(),
+                "bank": checker.online.bank(),
                 "stats": checker.stats(),
                 "exceptions": checker.unhandled_exceptions(),
             }
