@@ -69,7 +69,7 @@ class BankClient(Client):
         if balance[source] < amount:
             return False
         if self.bug:
-            time.sleep(0.002)  # The way to a database that is elsewhere.
+            time.sleep(0.02)  # The way to a database that is elsewhere.
         write = "UPDATE accounts SET balance = ? WHERE id = ?"
         self.db.execute(write, (balance[source] - amount, source))
         self.db.execute(write, (balance[target] + amount, target))
