@@ -288,9 +288,6 @@ impl Broker {
             return;
         }
         let id = self.insert(name, stat, by_rename, now);
-        if self.closing {
-            return self.release(id);
-        }
         self.route(id);
     }
 
@@ -321,7 +318,8 @@ impl Broker {
         id
     }
 
-    /// Decides who answers: the harness, or this library.
+    /// Decides who answers: the harness, or this library. Whom the library can answer is answered while
+    /// it closes, too; those for the harness are let go.
     fn route(&mut self, id: u64) {
         let Some(entry) = self.table.get(id) else {
             return;
@@ -331,13 +329,14 @@ impl Broker {
             return self.answer(id, Reply::line(EXIT_USAGE, line));
         };
         match self.standing.answer_to(kind) {
+            Answer::Now(reply) => self.answer(id, reply),
+            Answer::Harness | Answer::Verdict if self.closing => self.release(id),
             Answer::Harness => self.table.enqueue(id),
             Answer::Verdict => {
                 if let Some(entry) = self.table.get_mut(id) {
                     entry.stage = Stage::AwaitingVerdict;
                 }
             }
-            Answer::Now(reply) => self.answer(id, reply),
         }
     }
 
@@ -1131,7 +1130,8 @@ impl Broker {
 
     // Closing
 
-    /// Releases every command whose operation is not completed, and everyone who comes now.
+    /// Releases every command whose operation is not completed. Everyone who comes now is answered, where
+    /// the answer is known, or released.
     pub(crate) fn begin_close(&mut self) {
         self.closing = true;
         self.alive = None;

@@ -3,6 +3,10 @@
 mod common;
 use common::{Control, In, stat, take, take_named, take_nothing, until};
 use jepsen_antithesis::{Kind, Next, Phase};
+use nix::libc::O_NONBLOCK;
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 #[test]
 fn phases_follow_the_check() {
@@ -72,6 +76,34 @@ fn every_check_gets_the_same_verdict() {
         assert_eq!(script.text(), "invalid\n101\n");
     }
     assert_eq!(control.fifos(), [""; 0]);
+}
+
+#[test]
+fn what_comes_just_before_the_close_is_answered_as_before() {
+    for _ in 0..50 {
+        let control = Control::new();
+        let composer = control.open();
+        let first = control.marked("check");
+        let check = take(&composer);
+        composer.complete(check.id, 1, b"invalid\n").unwrap();
+        first.text();
+        // The library may come to see them only while it closes.
+        let waiting = ["check-2", "op-1", "other"].map(|name| {
+            control.mkfifo(name);
+            let mut reader = OpenOptions::new();
+            reader.read(true).custom_flags(O_NONBLOCK);
+            reader.open(control.fifo(name)).unwrap()
+        });
+        composer.close().unwrap();
+        let [check, op, unknown] = waiting.map(|mut fifo| {
+            let mut told = String::new();
+            fifo.read_to_string(&mut told).unwrap();
+            (fifo.metadata().unwrap().mode() & 0o777, told)
+        });
+        assert_eq!(check, (0o101, "invalid\n".to_owned()));
+        assert_eq!(op.0, 0o100, "{}", op.1);
+        assert_eq!(unknown.0, 0o300, "{}", unknown.1);
+    }
 }
 
 #[test]

@@ -16,11 +16,13 @@ from . import (
     independent,
     model,
     nemesis,
+    reconnect,
     store,
+    workloads,
 )
 from ._version import __version__
 from .antithesis import inside, setup_complete
-from .client import Client
+from .client import AsyncClient, Client
 from .composer import Completion, Composer, FifoOp, Kind, Phase, Signal, fifo_dir
 from .core import noop_test, run, run_antithesis, run_case
 from .edn import Keyword
@@ -47,6 +49,7 @@ from .types import NEMESIS, Op, Test
 __all__ = [
     "NEMESIS",
     "PENDING",
+    "AsyncClient",
     "BusyError",
     "Client",
     "ClosedError",
@@ -87,9 +90,11 @@ __all__ = [
     "model",
     "nemesis",
     "noop_test",
+    "reconnect",
     "run",
     "run_antithesis",
     "run_case",
     "setup_complete",
     "store",
+    "workloads",
 ]

@@ -20,12 +20,14 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from . import antithesis, core, rand
-from .options import DEFAULTS, OptionError
+from . import antithesis, core, rand, serve
+from .errors import ComposerError, LibraryError
+from .options import DEFAULTS, OptionError, option
+from .store import StoreError
 from .types import Test
 from .verdict import Verdict, verdict
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 Options: TypeAlias = dict[str, Any]
 TestFn: TypeAlias = Callable[[Options], Test]
 """Makes a test of the options: usually ``{**options, …}``."""
+TestsFn: TypeAlias = Callable[[Options], Iterable[Test]]
+"""Makes several tests of the options. One is made when the one before has ended."""
 OptSpec: TypeAlias = Callable[[argparse.ArgumentParser], object]
 """Adds options of one's own to the parser."""
 
@@ -101,7 +105,8 @@ def antithesis_cmd(
     opt_fn: Callable[[Options], Options] | None = None,
 ) -> Command:
     """``antithesis``: runs the test as Antithesis' test commands say; see `core.run_antithesis`.
-    Comes with ``analyze`` too.
+    Its verdict, its checkers and its clients' operations are properties (`antithesis.test`), unless
+    ``--no-properties`` is given. Comes with ``analyze`` too.
 
     The parameters are those of `single_test_cmd`.
     """
@@ -115,11 +120,70 @@ def antithesis_cmd(
         if antithesis.inside():
             # The container has to stay up.
             test.setdefault("after_check", "linger")
+        if option(test, "properties"):
+            test = antithesis.test(test)
         return _exit_status(core.run_antithesis(test))
 
     help = "run the test as Antithesis' test commands say"
     analyze = _analyze_cmd(test_fn, opt_spec, opt_fn)
     command = _command("antithesis", help, [_driven_opt_spec], opt_spec, opt_fn, main, [analyze])
+    command.stopped_status = 0
+    return command
+
+
+def test_all_cmd(
+    tests_fn: TestsFn,
+    *,
+    opt_spec: OptSpec | None = None,
+    opt_fn: Callable[[Options], Options] | None = None,
+) -> Command:
+    """``test-all``: runs the tests that `tests_fn` makes of the options, one after the other, and
+    says in the end what became of each. One that fails does not keep the others from running.
+
+    The exit status is that of the worst: a harness that failed, invalid, unknown, valid. The other
+    parameters are those of `single_test_cmd`.
+    """
+
+    def main(options: Options) -> int:
+        outcomes: list[tuple[int, str]] = []
+        for _ in range(options["test_count"]):
+            for test in tests_fn(dict(options)):
+                name = test.get("name")
+                try:
+                    status = _exit_status(test := core.run(test))
+                except Exception:
+                    log.critical("The test %s broke", name, exc_info=True)
+                    status = _CRASH
+                store = test.get("store")
+                outcomes.append((status, str(name if store is None else store.path)))
+        for status, words in _OUTCOMES.items():
+            where = [path for outcome, path in outcomes if outcome == status]
+            if where:
+                log.info("%s\n%s", words, "\n".join(where))
+        return next((status for status in _OUTCOMES if status in dict(outcomes)), 0)
+
+    return _command(
+        "test-all", "run all tests by themselves", [_local_opt_spec], opt_spec, opt_fn, main
+    )
+
+
+def serve_cmd() -> Command:
+    """``serve``: shows the store in a browser. See `serve`."""
+
+    def main(options: Options) -> int:
+        base, host, port = options["store_dir"], options["host"], options["port"]
+        try:
+            server = serve.server(base, host, port)
+        except OSError as error:
+            where = f"the store {base}" if error.filename else f"{host}:{port}"
+            raise OptionError(f"{where} cannot be served: {error.strerror or error}") from None
+        with server:
+            log.info("The store %s is on http://%s:%d", base, host, server.server_address[1])
+            server.serve_forever()
+        return 0
+
+    help = "show the store in a browser"
+    command = _command("serve", help, [_serve_opt_spec], None, None, main)
     command.stopped_status = 0
     return command
 
@@ -189,8 +253,10 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if options.pop("verbose") else logging.INFO
     logging.basicConfig(level=level, format="%(levelname)s [%(threadName)s] %(message)s")
     try:
-        options = command.opt_fn(_resolve(options))
-        if options["seed"] is not None:
+        if "concurrency" in options:
+            options = _resolve(options)
+        options = command.opt_fn(options)
+        if options.get("seed") is not None:
             rand.seed(options["seed"])
         log.info("Test options:\n%s", options)
         with _told_to_stop(stopped):
@@ -201,6 +267,10 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
     except OptionError as error:
         log.critical("%s", error)
         return _USAGE_ERROR
+    except (ComposerError, LibraryError, StoreError) as error:
+        log.critical("%s", error)
+        log.debug("Where that was", exc_info=True)
+        return _CRASH
     except KeyboardInterrupt:
         return int(command.stopped_status)
     except Exception:
@@ -276,6 +346,25 @@ def _analyze_opt_spec(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _serve_opt_spec(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "-b",
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen on (default: %(default)s; 0.0.0.0 for everyone)",
+    )
+    add(
+        "-p",
+        "--port",
+        type=_port,
+        default=8080,
+        help="the port to listen on; 0 for any (default: %(default)s)",
+    )
+    add("--store-dir", default="store", metavar="DIR", help="the store (default: %(default)s)")
+    add("-v", "--verbose", action="store_true", help="log every request")
+
+
 def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
     _test_opt_spec(parser, time_limit=None)
     # Only what is given: the test may have said the rest.
@@ -328,6 +417,17 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         metavar="STATUS",
         help=f"exit status of a check when a checker failed {_default('checker_failed_status')}",
     )
+    add(
+        "--no-properties",
+        dest="properties",
+        action="store_false",
+        help="tell Antithesis of no properties but the test's own",
+    )
+    add(
+        "--events",
+        choices=("auto", "on", "off"),
+        help="tell Antithesis of operations; auto: up to 100 a second (default: auto)",
+    )
     parser.argument_default = None
 
 
@@ -346,6 +446,8 @@ _DRIVEN_KEYS = {
     "setup_timeout",
     "unknown_status",
     "checker_failed_status",
+    "properties",
+    "events",
     "store_dir",
 }
 
@@ -371,6 +473,14 @@ def _resolve(options: Options) -> Options:
     return {**options, "nodes": nodes, "concurrency": concurrency}
 
 
+# The worst first.
+_OUTCOMES = {
+    _CRASH: "Broken tests",
+    1: "Invalid tests",
+    2: "Tests of which it is not known",
+    0: "Valid tests",
+}
+
 _EXIT_STATUSES = {
     Verdict.VALID: 0,
     Verdict.INVALID: 1,
@@ -389,6 +499,10 @@ def _positive_int(text: str) -> int:
 
 def _positive_float(text: str) -> float:
     return _number(text, float, lambda n: n > 0, "a positive number of seconds")
+
+
+def _port(text: str) -> int:
+    return int(_number(text, int, lambda n: 0 <= n <= 65535, "a port, from 0 to 65535"))
 
 
 def _status(text: str) -> int:

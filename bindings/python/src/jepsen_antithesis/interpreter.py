@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
+from .antithesis import events
+from .antithesis.observing import Observers
 from .composer import Composer, FifoOp, Kind, Phase, Signal
 from .context import context
 from .copies import own
@@ -49,6 +51,9 @@ log = logging.getLogger(__name__)
 
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
+
+# How long an operation that is cancelled may take to end.
+_CANCELLED_GRACE = 1.0
 
 # A command that came so long ago is looked for before an operation begins for it. The library
 # drops those that it knows to be dead, but does not look again when they are taken.
@@ -127,6 +132,7 @@ class _Interpreter:
         self.origin: int = test.get("relative_time_origin") or time.monotonic_ns()
         self.history: History = test["history"]
         self.progress = Progress(sys.stderr)
+        self.observers = Observers(test)
 
         self.bell: Composer | _Bell = _Bell() if driven is None else driven.composer
         self.completions: deque[tuple[Worker, Op]] = deque()
@@ -156,9 +162,11 @@ class _Interpreter:
     # The life of a test
 
     def run(self) -> History:
+        events.phase(self.test, "main")
         try:
             while self.step():
                 pass
+            self.observers.finish()
             self.dismiss(self.patience())
         except BaseException as error:
             log.info("Shutting down workers after an abnormal end")
@@ -195,7 +203,10 @@ class _Interpreter:
         for worker in self.workers.values():
             worker.exit()
         for worker in self.workers.values():
-            if not worker.join(deadline):
+            ended = worker.join(deadline)
+            if not ended and worker.cancel():
+                ended = worker.join(time.monotonic() + _CANCELLED_GRACE)
+            if not ended:
                 log.warning("Worker %s does not end; it is left behind", worker.thread)
 
     # One step: a completion, else a command, else an operation, else wait
@@ -393,6 +404,7 @@ class _Interpreter:
             if self.store is not None:
                 self.store.journal(op)
             self.history.append(op)
+            self.observers.observe(op)
         return op
 
     def record_completions(self) -> None:
@@ -495,6 +507,7 @@ class _Interpreter:
             return
         self.main = False
         self.driven.main.over = True
+        events.phase(self.test, "final")
         self.check_taken_at = time.monotonic()
         self.pending_since = None
         if self.driven.check is None:
@@ -534,6 +547,7 @@ class _Interpreter:
             self.complete(stuck, {**op, "type": "info", "error": error})
             self.workers[thread] = self.hire(thread)
             stuck.exit()
+            stuck.cancel()
         return nearest
 
 

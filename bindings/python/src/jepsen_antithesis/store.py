@@ -40,16 +40,27 @@ NONSERIALIZABLE = frozenset(
 more."""
 
 
+class StoreError(Exception):
+    """A run has nowhere to put its files."""
+
+
 class Store:
-    """The directory of one run. Used by the runner's thread."""
+    """The directory of one run. Used by the runner's thread. StoreError when it cannot be made."""
 
     def __init__(self, name: str, base: str | Path = BASE) -> None:
         # A name is one directory, whatever is in it.
         safe = name.replace("/", "_").replace("\0", "_").strip(". ") or "test"
-        self.path = _make_dir(Path(base, safe))
-        self._journal: IO[bytes] = open(  # noqa: SIM115
-            self.path / "history.jsonl", "wb", buffering=0
-        )
+        try:
+            self.path = _make_dir(Path(base, safe))
+            self._journal: IO[bytes] = open(  # noqa: SIM115
+                self.path / "history.jsonl", "wb", buffering=0
+            )
+        except OSError as error:
+            raise StoreError(
+                f"Results cannot be stored in {Path(base).absolute()}: {error.strerror} "
+                f"({error.filename}). Name another directory by --store-dir, or store_dir in the "
+                "test."
+            ) from error
         # How long the file is, up to the last whole line.
         self._journaled = 0
         for link in (Path(base, "latest"), Path(base, "current"), self.path.parent / "latest"):

@@ -12,6 +12,7 @@ runs out of memory or time (MemoryError, TimeoutError and its like) is unknown a
 
 from __future__ import annotations
 
+from . import online
 from .banks import bank
 from .checking import (
     FAILED,
@@ -28,8 +29,13 @@ from .checking import (
 from .composing import compose, unbridled_optimism
 from .counters import counter
 from .linearizable import Linearizable, linearizable
-from .sets import set
+from .log_files import log_file_pattern
+from .plots import latency_graph, perf, rate_graph
+from .queues import queue, total_queue
+from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
+from .timelines import timeline
+from .unique_ids import unique_ids
 
 __all__ = [
     "FAILED",
@@ -44,11 +50,21 @@ __all__ = [
     "compose",
     "counter",
     "failures",
+    "latency_graph",
     "linearizable",
+    "log_file_pattern",
     "merge_valid",
     "one_line",
+    "online",
+    "perf",
+    "queue",
+    "rate_graph",
     "set",
+    "set_full",
     "stats",
+    "timeline",
+    "total_queue",
     "unbridled_optimism",
     "unhandled_exceptions",
+    "unique_ids",
 ]
