@@ -1,4 +1,4 @@
-"""Independent keys are checked in other processes, which die, and have no more than they were sent."""
+"""Independent keys are checked in other processes, which may die, and know what they are sent."""
 
 from __future__ import annotations
 
@@ -183,4 +183,5 @@ def test_a_keys_generator_sees_its_own_events_without_the_key() -> None:
     made = independent.concurrent_generator(
         1, ["a", "b"], lambda key: gen.until_ok(gen.repeat({"value": key}))
     )
-    assert [op["value"] for op in testing.perfect(made)] == [("a", "a"), ("b", "b")]
+    # Each ends with the first that succeeds.
+    assert sorted(op["value"] for op in testing.perfect(made)) == [("a", "a"), ("b", "b")]
