@@ -20,6 +20,7 @@ from histories import HERE, corrupted, history, simulated
 
 from jepsen_antithesis import History, Op, checker, independent, model, store
 from jepsen_antithesis.checker import UNKNOWN
+from jepsen_antithesis.checker.linear.problem import Problem
 from jepsen_antithesis.verdict import Verdict, verdict
 
 ALGORITHMS = ("wgl", "linear", "competition")
@@ -168,6 +169,8 @@ def test_it_agrees_with_brute_force(name: str) -> None:
     for _ in range(int(os.environ.get("JEPSEN_BRUTE_FORCE", "150"))):
         ops = random_history(r, draw, r.randrange(1, 8))
         expected = linearizable(it, ops)
+        if expected:
+            assert Problem(it, ops).from_nowhere() is None, ops
         reached = set()
         for tried in (it, Plain(it)):
             for algorithm in ("wgl", "linear"):
@@ -534,6 +537,15 @@ def test_many_operations_of_ten_clients(values: int | None, crashes: float) -> N
         found = check(it, wrong)
         assert found["valid"] is False
         assert found["op"] == next(op for op in wrong if op["value"] == "nobody wrote this")
+
+
+def test_a_value_from_nowhere_is_found_in_a_history_that_explodes() -> None:
+    ops = corrupted(simulated(1, 3000, 10, crashes=0.05))
+    found = check(model.cas_register(), ops, time_limit=0.1)
+    wrong = next(op for op in ops if op["value"] == "nobody wrote this")
+    assert (found["valid"], found["op"], found["analyzer"]) == (False, wrong, "access")
+    assert "needs a value that nothing had left before it was completed" in found["error"]
+    assert valid(model.register(7), (0, "invoke", "read", None), (0, "ok", "read", 7))
 
 
 def exploding() -> History:
