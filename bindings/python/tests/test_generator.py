@@ -13,74 +13,12 @@ import pytest
 
 from jepsen_antithesis import generator as gen
 from jepsen_antithesis.context import Context, context
-from jepsen_antithesis.generator import PENDING
+from jepsen_antithesis.generator import PENDING, testing
+from jepsen_antithesis.generator.testing import imperfect, perfect, quick, simulate
 from jepsen_antithesis.types import NEMESIS, Op, Test
 
-TEST: Test = {"nodes": ["n1", "n2"]}
+TEST: Test = testing.default_test
 NANO = 1e-9
-
-Complete = Callable[[Context, Op], Op]
-
-
-def simulate(g: Any, complete: Complete, concurrency: int = 2) -> list[Op]:
-    """Jepsen's jepsen.generator.test/simulate: the history of a system that completes as it is
-    told.
-    """
-    ops: list[Op] = []
-    flying: list[Op] = []
-    lifted = gen.validate(g)
-    ctx = context({"concurrency": concurrency})
-    while True:
-        step = None if lifted is None else lifted.op(TEST, ctx)
-        if step is None:
-            return ops + flying
-        op, following = step
-        if op is not PENDING and (not flying or op["time"] <= flying[0]["time"]):
-            thread = ctx.process_to_thread(op["process"])
-            assert thread is not None
-            ctx = ctx.busy_thread(max(ctx.time, op["time"]), thread)
-            lifted = gen.update(following, TEST, ctx, op)
-            flying = sorted([complete(ctx, op), *flying], key=lambda o: o["time"])
-            ops.append(op)
-        else:
-            assert flying, f"pending, and nothing in flight: {lifted}"
-            done = flying.pop(0)
-            thread = ctx.process_to_thread(done["process"])
-            assert thread is not None
-            ctx = ctx.free_thread(done["time"], thread)
-            lifted = gen.update(lifted, TEST, ctx, done)
-            if thread != NEMESIS and done["type"] == "info":
-                ctx = ctx.with_next_process(thread)
-            ops.append(done)
-
-
-def finish(kind: str, latency: int) -> Complete:
-    return lambda ctx, op: {**op, "type": kind, "time": op["time"] + latency}
-
-
-def invokes(ops: list[Op]) -> list[Op]:
-    return [op for op in ops if op["type"] == "invoke"]
-
-
-def quick(g: Any) -> list[Op]:
-    return invokes(simulate(g, finish("ok", 0)))
-
-
-def perfect(g: Any, concurrency: int = 2) -> list[Op]:
-    return invokes(simulate(g, finish("ok", 10), concurrency))
-
-
-def imperfect(g: Any) -> list[Op]:
-    """Threads fail, crash and succeed in turn."""
-    state: dict[Any, str] = {}
-    after = {None: "fail", "fail": "info", "info": "ok", "ok": "fail"}
-
-    def complete(ctx: Context, op: Op) -> Op:
-        thread = ctx.process_to_thread(op["process"])
-        state[thread] = after[state.get(thread)]
-        return {**op, "type": state[thread], "time": op["time"] + 10}
-
-    return simulate(g, complete)
 
 
 def pick(ops: list[Op], *keys: str) -> list[Any]:
@@ -486,7 +424,7 @@ def test_each_thread_ends() -> None:
 def test_reserve() -> None:
     g = gen.reserve(2, integers(f="a"), 3, integers(f="b"), integers(f="c"))
     owners = {0: "a", 1: "a", 2: "b", 3: "b", 4: "b", NEMESIS: "c"}
-    ops = perfect(gen.limit(60, g), concurrency=5)
+    ops = perfect(testing.n_nemesis_context(5), gen.limit(60, g))
     assert {op["process"] for op in ops} == set(owners)
     assert all(op["f"] == owners[op["process"]] for op in ops)
     assert [op["value"] for op in ops if op["f"] == "a"] == list(
@@ -610,14 +548,14 @@ def test_until_ok() -> None:
 
 
 def test_crashed_processes_are_followed_by_new_ones() -> None:
-    ops = invokes(simulate(gen.clients(gen.limit(5, gen.repeat({"f": "a"}))), finish("info", 10)))
+    ops = testing.perfect_info(gen.clients(gen.limit(5, gen.repeat({"f": "a"}))))
     # Jepsen's process-limit test has the same five.
     assert sorted(pick(ops, "process")) == [0, 1, 2, 3, 4]
 
 
 def test_concurrency_limit() -> None:
     g = gen.any(gen.repeat({"f": "w"}), gen.repeat({"f": "r"}))
-    history = simulate(gen.limit(3, gen.concurrency_limit(1, gen.clients(g))), finish("ok", 10))
+    history = testing.perfect_ops(gen.limit(3, gen.concurrency_limit(1, gen.clients(g))))
     assert pick(history, "type") == ["invoke", "ok"] * 3
 
 

@@ -5,10 +5,24 @@ line with ``test``, which runs it by itself, and ``antithesis``, which runs it a
 say. `Composer` is the control directory by itself, for harnesses of another kind.
 """
 
-from . import checker, cli, client, core, edn, generator, history, nemesis, store
+from . import (
+    checker,
+    cli,
+    client,
+    core,
+    edn,
+    generator,
+    history,
+    independent,
+    model,
+    nemesis,
+    reconnect,
+    store,
+    workloads,
+)
 from ._version import __version__
 from .antithesis import inside, setup_complete
-from .client import Client
+from .client import AsyncClient, Client
 from .composer import Completion, Composer, FifoOp, Kind, Phase, Signal, fifo_dir
 from .core import noop_test, run, run_antithesis, run_case
 from .edn import Keyword
@@ -35,6 +49,7 @@ from .types import NEMESIS, Op, Test
 __all__ = [
     "NEMESIS",
     "PENDING",
+    "AsyncClient",
     "BusyError",
     "Client",
     "ClosedError",
@@ -68,14 +83,18 @@ __all__ = [
     "fifo_dir",
     "generator",
     "history",
+    "independent",
     "inside",
     "interpret",
     "main_gen",
+    "model",
     "nemesis",
     "noop_test",
+    "reconnect",
     "run",
     "run_antithesis",
     "run_case",
     "setup_complete",
     "store",
+    "workloads",
 ]

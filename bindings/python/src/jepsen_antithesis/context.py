@@ -6,21 +6,29 @@ narrowing a context to some threads costs two ``&``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
 
 from .types import NEMESIS, Process, Test, Thread
 
 ThreadFilter: TypeAlias = Callable[["Context"], "Context"]
 
+_NO_KEYS: Mapping[Any, Any] = MappingProxyType({})
+
 
 class Context:
     """A generator's view of the test; see `context` for the first one.
 
-    ``time`` is in nanoseconds since the test began.
+    ``time`` is in nanoseconds since the test began. A generator may hand other keys down to those
+    that it wraps: ``ctx.assoc("key", 5)`` is this context with a key more, which they read by
+    ``ctx["key"]`` or ``ctx.get("key")``. A context never changes.
     """
 
-    __slots__ = ("_free", "_next", "_process_threads", "_processes", "_table", "_threads", "time")
+    __slots__ = (
+        *("_free", "_keys", "_next", "_process_threads", "_processes", "_table", "_threads"),
+        "time",
+    )
 
     def __init__(
         self,
@@ -31,8 +39,10 @@ class Context:
         free: int,
         processes: tuple[Process, ...],
         process_threads: dict[Process, int],
+        keys: Mapping[Any, Any] = _NO_KEYS,
     ) -> None:
         self.time = time
+        self._keys = keys
         self._next = next_thread
         # Names by index: integers first, so that a client thread's name is its index.
         self._table = table
@@ -40,6 +50,33 @@ class Context:
         self._free = free
         self._processes = processes
         self._process_threads = process_threads
+
+    def __getitem__(self, key: Any) -> Any:
+        """The value of a key that some generator added, or ``"time"``; KeyError without one."""
+        return self.time if key == "time" else self._keys[key]
+
+    def __contains__(self, key: object) -> bool:
+        """Whether there is such a key."""
+        return key == "time" or key in self._keys
+
+    # Integers would be tried as keys otherwise.
+    __iter__ = None
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """The value of a key, `default` without one."""
+        return self.time if key == "time" else self._keys.get(key, default)
+
+    def assoc(self, key: Any, value: Any) -> Context:
+        """This context with `value` for `key`."""
+        if key == "time":
+            return self.with_time(value)
+        return self._with_keys({**self._keys, key: value})
+
+    def dissoc(self, key: Any) -> Context:
+        """This context without `key`."""
+        if key == "time":
+            raise ValueError("A context has a time; it cannot be without one.")
+        return self._with_keys({k: v for k, v in self._keys.items() if k != key})
 
     def all_threads(self) -> list[Thread]:
         """The threads of this context, free or busy."""
@@ -115,13 +152,20 @@ class Context:
         del threads[old]
         threads[new] = index
         return Context(
-            self.time, self._next, self._table, self._threads, self._free, processes, threads
+            self.time,
+            self._next,
+            self._table,
+            self._threads,
+            self._free,
+            processes,
+            threads,
+            self._keys,
         )
 
     def __repr__(self) -> str:
-        return (
-            f"Context(time={self.time}, threads={self.all_threads()}, free={self.free_threads()})"
-        )
+        keys = "".join(f", {key!r}: {value!r}" for key, value in self._keys.items())
+        threads, free = self.all_threads(), self.free_threads()
+        return f"Context(time={self.time}, threads={threads}, free={free}{keys})"
 
     def _with(self, time: int, following: int, free: int) -> Context:
         return Context(
@@ -132,6 +176,19 @@ class Context:
             free,
             self._processes,
             self._process_threads,
+            self._keys,
+        )
+
+    def _with_keys(self, keys: Mapping[Any, Any]) -> Context:
+        return Context(
+            self.time,
+            self._next,
+            self._table,
+            self._threads,
+            self._free,
+            self._processes,
+            self._process_threads,
+            keys,
         )
 
     def _narrowed(self, mask: int) -> Context:
@@ -143,6 +200,7 @@ class Context:
             self._free & mask,
             self._processes,
             self._process_threads,
+            self._keys,
         )
 
     def _index(self, thread: Thread) -> int:

@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from .types import KeyValue
+
 T = TypeVar("T")
 
 _IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, complex})
@@ -66,6 +68,7 @@ def _own_object(value: Any) -> Any:
 
 _COPIERS: dict[type, Callable[[Any], Any]] = {
     tuple: _own_tuple,
+    KeyValue: lambda pair: KeyValue(*_own_tuple(pair)),
     set: set,
     frozenset: frozenset,
 }

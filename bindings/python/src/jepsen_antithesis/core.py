@@ -6,7 +6,7 @@ A test is a dict. What Jepsen's tests have:
 ``name``            where its files go; without a name (None) nothing is stored
 ``nodes``           the nodes' names; threads go round them. Default: n1 to n5
 ``concurrency``     how many client threads; default: one for each node
-``client``          a `Client`
+``client``          a `Client`, or an `AsyncClient`
 ``nemesis``         a `Nemesis`
 ``generator``       see `generator`
 ``checker``         see `checker`
@@ -52,6 +52,7 @@ from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
 from . import verdict as verdicts
+from .client.awaiting import Loop
 from .composer import Composer, Signal
 from .history import History
 from .interpreter import Driven, interpret
@@ -294,19 +295,19 @@ def _set_up(test: Test, patience: float | None) -> None:
     nodes: Sequence[str] = test["nodes"]
     barrier = threading.Barrier(len(nodes))
 
-    def nemesis_up() -> None:
-        test["nemesis"] = test["nemesis"].setup(test)
+    def nemesis_up(loop: Loop) -> None:
+        test["nemesis"] = loop.settle(test["nemesis"].setup(test))
 
-    def node_up(node: str) -> Callable[[], None]:
-        def up() -> None:
+    def node_up(node: str) -> Callable[[Loop], None]:
+        def up(loop: Loop) -> None:
             try:
-                opened = test["client"].open(test, node)
+                opened = loop.settle(test["client"].open(test, node))
                 try:
-                    opened.teardown(test)
+                    loop.settle(opened.teardown(test))
                     barrier.wait()
-                    opened.setup(test)
+                    loop.settle(opened.setup(test))
                 finally:
-                    opened.close(test)
+                    loop.settle(opened.close(test))
             except BaseException:
                 # The others must not wait for this one for ever.
                 barrier.abort()
@@ -347,39 +348,43 @@ def _torn_down(test: Test, patience: float | None) -> Iterator[None]:
 def _tear_down(test: Test, patience: float | None) -> BaseException | None:
     """Tears down, and returns what the nemesis raised."""
 
-    def node_down(node: str) -> Callable[[], None]:
-        def down() -> None:
-            opened = test["client"].open(test, node)
+    def nemesis_down(loop: Loop) -> None:
+        loop.settle(test["nemesis"].teardown(test))
+
+    def node_down(node: str) -> Callable[[Loop], None]:
+        def down(loop: Loop) -> None:
+            opened = loop.settle(test["client"].open(test, node))
             try:
-                opened.teardown(test)
+                loop.settle(opened.teardown(test))
             finally:
-                opened.close(test)
+                loop.settle(opened.close(test))
 
         return down
 
     downs = [(f"jepsen node {node}", node_down(node)) for node in test["nodes"]]
     if test.get("leave_db_running"):
         downs = []
-    nemesis_down = ("jepsen nemesis", lambda: test["nemesis"].teardown(test))
     of_nemesis: BaseException | None = None
-    for name, error in _in_parallel([nemesis_down, *downs], patience):
+    for name, error in _in_parallel([("jepsen nemesis", nemesis_down), *downs], patience):
         log.warning("Error while tearing down, in %s: %r", name, error, exc_info=error)
-        if name == nemesis_down[0] and not isinstance(error, LeftBehind):
+        if name == "jepsen nemesis" and not isinstance(error, LeftBehind):
             of_nemesis = error
     return of_nemesis
 
 
 def _in_parallel(
-    parts: Sequence[tuple[str, Callable[[], object]]], patience: float | None
+    parts: Sequence[tuple[str, Callable[[Loop], object]]], patience: float | None
 ) -> list[tuple[str, BaseException]]:
-    """Calls each function in a thread of its name, and returns what they raised, with the name.
-    Those that take longer than `patience` seconds are left behind, with a LeftBehind.
+    """Calls each function in a thread of its name, with the thread's event loop, and returns what
+    they raised, with the name. Those that take longer than `patience` seconds are left behind, with
+    a LeftBehind.
     """
     errors: list[tuple[str, BaseException]] = []
 
-    def call(name: str, function: Callable[[], object]) -> None:
+    def call(name: str, function: Callable[[Loop], object]) -> None:
         try:
-            function()
+            with contextlib.closing(Loop()) as loop:
+                function(loop)
         except BaseException as error:
             errors.append((name, error))
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-from .types import Op
+from .types import KeyValue, Op
 
 
 class Keyword(str):
@@ -81,8 +81,8 @@ def dump_op(op: Op) -> str:
     for key, value in op.items():
         if key in _KEYWORD_FIELDS and isinstance(value, str):
             value = Keyword(value)
-        elif key == "value" and op.get("f") == "txn" and isinstance(value, (list, tuple)):
-            value = [_micro_op(m) for m in value]
+        elif key == "value" and op.get("f") == "txn":
+            value = _txn(value)
         try:
             written = dumps(value)
         except RecursionError:
@@ -90,6 +90,12 @@ def dump_op(op: Op) -> str:
             written = _string(text(value))
         fields.append(f"{_key(key)} {written}")
     return f"{{{', '.join(fields)}}}"
+
+
+def _txn(value: Any) -> Any:
+    if isinstance(value, KeyValue):
+        return [value.key, _txn(value.value)]
+    return [_micro_op(m) for m in value] if isinstance(value, (list, tuple)) else value
 
 
 def _micro_op(micro_op: Any) -> Any:

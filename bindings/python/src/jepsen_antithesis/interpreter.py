@@ -50,6 +50,9 @@ log = logging.getLogger(__name__)
 # How long workers may take to close their clients when the test is interrupted.
 _INTERRUPTED_GRACE = 1.0
 
+# How long an operation that is cancelled may take to end.
+_CANCELLED_GRACE = 1.0
+
 # A command that came so long ago is looked for before an operation begins for it. The library
 # drops those that it knows to be dead, but does not look again when they are taken.
 _FRESH_NS = 1_000_000
@@ -195,7 +198,10 @@ class _Interpreter:
         for worker in self.workers.values():
             worker.exit()
         for worker in self.workers.values():
-            if not worker.join(deadline):
+            ended = worker.join(deadline)
+            if not ended and worker.cancel():
+                ended = worker.join(time.monotonic() + _CANCELLED_GRACE)
+            if not ended:
                 log.warning("Worker %s does not end; it is left behind", worker.thread)
 
     # One step: a completion, else a command, else an operation, else wait
@@ -534,6 +540,7 @@ class _Interpreter:
             self.complete(stuck, {**op, "type": "info", "error": error})
             self.workers[thread] = self.hire(thread)
             stuck.exit()
+            stuck.cancel()
         return nearest
 
 

@@ -5,6 +5,7 @@ What JSON does not have is an object with one key, which begins with a dollar si
 =============================== ===============================================================
 ``{"$float": "NaN"}``           a number that is not finite; also ``Infinity``, ``-Infinity``
 ``{"$tuple": […]}``             a tuple
+``{"$kv": [key, value]}``       a `KeyValue`
 ``{"$set": […]}``               a set; ``$frozenset`` a frozenset
 ``{"$bytes": "…"}``             bytes, in hexadecimal
 ``{"$keyword": "append"}``      a `Keyword`
@@ -23,7 +24,7 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from . import edn
-from .types import Op
+from .types import KeyValue, Op
 
 _COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False)
 _ASCII = json.JSONEncoder(ensure_ascii=True, allow_nan=False)
@@ -92,6 +93,8 @@ def _encode(value: Any, outer: tuple[int, ...]) -> Any:
         return {"$map": [[_encode(key, outer), _encode(item, outer)] for key, item in items]}
     if isinstance(value, list):
         return [_encode(item, outer) for item in value]
+    if isinstance(value, KeyValue):
+        return {"$kv": [_encode(item, outer) for item in value]}
     if isinstance(value, tuple):
         return {"$tuple": [_encode(item, outer) for item in value]}
     if isinstance(value, AbstractSet):
@@ -107,6 +110,7 @@ def _non_finite(value: float) -> str:
 _DECODERS: dict[str, Callable[[Any], Any]] = {
     "$float": float,
     "$tuple": tuple,
+    "$kv": lambda pair: KeyValue(*pair),
     "$set": set,
     "$frozenset": frozenset,
     "$bytes": bytes.fromhex,

@@ -95,24 +95,35 @@ class Store:
 
     def save_test(self, test: Test) -> None:
         """Writes ``test.json``."""
-        self._write("test.json", serializable_test(test))
+        _write_json(self.path / "test.json", serializable_test(test))
 
     def save_history(self, history: Iterable[Op]) -> None:
         """Writes ``history.edn``, one operation a line."""
-        with _atomic(self.path / "history.edn") as file:
-            file.writelines(f"{edn.dump_op(op)}\n" for op in history)
+        write_history(self.path, history)
 
     def save_results(self, results: Mapping[str, Any]) -> None:
         """Writes ``results.json``."""
-        self._write("results.json", results)
+        write_results(self.path, results)
 
     def close(self) -> None:
         """Closes ``history.jsonl``."""
         self._journal.close()
 
-    def _write(self, name: str, value: Any) -> None:
-        with _atomic(self.path / name) as file:
-            file.write(to_json(value, indent=2) + "\n")
+
+def write_history(directory: Path, history: Iterable[Op]) -> None:
+    """Writes ``history.edn`` into `directory`, one operation a line."""
+    with _atomic(directory / "history.edn") as file:
+        file.writelines(f"{edn.dump_op(op)}\n" for op in history)
+
+
+def write_results(directory: Path, results: Mapping[str, Any]) -> None:
+    """Writes ``results.json`` into `directory`."""
+    _write_json(directory / "results.json", results)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    with _atomic(path) as file:
+        file.write(to_json(value, indent=2) + "\n")
 
 
 def serializable_test(test: Test) -> Test:

@@ -8,7 +8,7 @@ changed; make a new one with ``{**op, "type": "ok"}``.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 Op: TypeAlias = dict[str, Any]
 """An operation: ``type``, ``f``, ``value``, ``process``, ``time`` (nanoseconds), ``index``."""
@@ -24,3 +24,12 @@ Process: TypeAlias = int | str
 
 NEMESIS = "nemesis"
 """The nemesis' thread, and its process."""
+
+
+class KeyValue(NamedTuple):
+    """The value of an operation on one of many independent keys; see `independent`. A type of its
+    own, so that no other pair is taken for one.
+    """
+
+    key: Any
+    value: Any

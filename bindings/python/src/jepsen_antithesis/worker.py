@@ -10,7 +10,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from .client import Client, validate_completion
+from .client import validate_completion
+from .client.awaiting import Loop
 from .copies import own
 from .edn import Keyword, text
 from .nemesis import Nemesis
@@ -29,6 +30,10 @@ _NEMESIS_TYPES = frozenset({"info"})
 class _Handler(ABC):
     """Applies operations. Used by its worker's thread only."""
 
+    def __init__(self, test: Test, loop: Loop) -> None:
+        self.test = test
+        self.loop = loop
+
     @abstractmethod
     def invoke(self, op: Op) -> Op:
         """The completion of `op`."""
@@ -40,11 +45,12 @@ class _Handler(ABC):
 class _ClientHandler(_Handler):
     """Opens a client for each process."""
 
-    def __init__(self, test: Test, node: str) -> None:
-        self.test = test
+    def __init__(self, test: Test, loop: Loop, node: str) -> None:
+        super().__init__(test, loop)
         self.node = node
         self.process: Any = None
-        self.client: Client | None = None
+        # A Client, or an AsyncClient.
+        self.client: Any = None
         # One warning for each class of error; a system that is down gives thousands.
         self.warned: set[type[BaseException]] = set()
 
@@ -61,31 +67,28 @@ class _ClientHandler(_Handler):
                     self.warned.add(type(error))
                     log.warning("Error opening a client for %s", self.node, exc_info=True)
                 return {**op, "type": "fail", "error": [Keyword("no-client"), text(error)]}
-        assert client is not None
         # A copy: what the client changes must not change the history.
-        return validate_completion(op, client.invoke(self.test, own(op)), _CLIENT_TYPES)
+        completion = self.loop.settle(client.invoke(self.test, own(op)))
+        return validate_completion(op, completion, _CLIENT_TYPES)
 
-    def _open(self) -> Client:
-        client = self.test["client"].open(self.test, self.node)
+    def _open(self) -> Any:
+        client = self.loop.settle(self.test["client"].open(self.test, self.node))
         if not hasattr(client, "invoke"):
             raise TypeError(f"open should return a client, but returned {client!r}.")
         self.client = client
-        assert self.client is not None
-        return self.client
+        return client
 
     def close(self) -> None:
         client, self.client, self.process = self.client, None, None
         if client is not None:
-            client.close(self.test)
+            self.loop.settle(client.close(self.test))
 
 
 class _NemesisHandler(_Handler):
-    def __init__(self, test: Test) -> None:
-        self.test = test
-
     def invoke(self, op: Op) -> Op:
         nemesis: Nemesis = self.test["nemesis"]
-        return validate_completion(op, nemesis.invoke(self.test, own(op)), _NEMESIS_TYPES)
+        completion = self.loop.settle(nemesis.invoke(self.test, own(op)))
+        return validate_completion(op, completion, _NEMESIS_TYPES)
 
 
 class _Order(threading.Event):
@@ -103,10 +106,11 @@ class Worker:
         self.thread = thread
         self._post = post
         nodes = test["nodes"]
+        self._loop = Loop()
         self._handler: _Handler = (
-            _NemesisHandler(test)
+            _NemesisHandler(test, self._loop)
             if thread == NEMESIS
-            else _ClientHandler(test, nodes[int(thread) % len(nodes)])
+            else _ClientHandler(test, self._loop, nodes[int(thread) % len(nodes)])
         )
         self._inbox: queue.SimpleQueue[_Order] = queue.SimpleQueue()
         self._order = _Order(None)
@@ -120,6 +124,7 @@ class Worker:
         """Hands over an operation; its completion comes through `post`."""
         self._order = _Order(op)
         self._inbox.put(self._order)
+        self._loop.notify()
 
     def end_sleep(self) -> None:
         """Ends a sleep operation now."""
@@ -129,6 +134,11 @@ class Worker:
         """Makes the thread close its client and end, after the operation in hand."""
         self._order.set()
         self._inbox.put(_Order(None))
+        self._loop.notify()
+
+    def cancel(self) -> bool:
+        """Cancels the operation in hand if it is a coroutine; whether it is. Others go on."""
+        return self._loop.cancel()
 
     def join(self, deadline: float | None) -> bool:
         """Waits for the thread until `deadline` (`time.monotonic`); whether it ended."""
@@ -137,13 +147,15 @@ class Worker:
 
     def _run(self) -> None:
         try:
-            while (order := self._inbox.get()).op is not None:
+            while (order := self._loop.get(self._inbox)).op is not None:
                 self._post(self, self._apply(order.op, order))
         finally:
             try:
                 self._handler.close()
             except Exception:
                 log.warning("Error closing a client", exc_info=True)
+            finally:
+                self._loop.close()
 
     def _apply(self, op: Op, order: _Order) -> Op:
         try:

@@ -27,16 +27,21 @@ from .checking import (
 )
 from .composing import compose, unbridled_optimism
 from .counters import counter
+from .linearizable import Linearizable, linearizable
+from .log_files import log_file_pattern
 from .plots import latency_graph, perf, rate_graph
-from .sets import set
+from .queues import queue, total_queue
+from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
 from .timelines import timeline
+from .unique_ids import unique_ids
 
 __all__ = [
     "FAILED",
     "UNKNOWN",
     "Check",
     "Checker",
+    "Linearizable",
     "Opts",
     "Result",
     "bank",
@@ -45,13 +50,19 @@ __all__ = [
     "counter",
     "failures",
     "latency_graph",
+    "linearizable",
+    "log_file_pattern",
     "merge_valid",
     "one_line",
     "perf",
+    "queue",
     "rate_graph",
     "set",
+    "set_full",
     "stats",
     "timeline",
+    "total_queue",
     "unbridled_optimism",
     "unhandled_exceptions",
+    "unique_ids",
 ]

@@ -18,12 +18,20 @@ def compose(checkers: Mapping[str, Check]) -> Check:
     """Runs several checkers, and merges their verdicts; each one's result under its name, but that
     of one named ``"valid"`` under ``"valid (checker)"``.
     """
+    return _Composed(dict(checkers))
 
-    def check(test: Test, history: History, opts: Opts) -> Result:
-        results = {name: check_safe(c, test, history, opts) for name, c in checkers.items()}
+
+class _Composed:
+    """See `compose`. A class, so that it can be sent to another process if its parts can."""
+
+    def __init__(self, checkers: Mapping[str, Check]) -> None:
+        self.checkers = checkers
+
+    def check(self, test: Test, history: History, opts: Opts) -> Result:
+        results = {name: check_safe(c, test, history, opts) for name, c in self.checkers.items()}
         valid = merge_valid(r["valid"] for r in results.values())
         if "valid" in results:
             results["valid (checker)"] = results["valid"]
         return {**results, "valid": valid}
 
-    return check
+    __call__ = check

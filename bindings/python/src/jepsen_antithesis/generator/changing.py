@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,12 @@ def _wants_context(f: Callable[..., Op]) -> bool:
     raise TypeError(f"A function for map takes (op) or (op, test, ctx); {f!r} does not.")
 
 
-def f_map(names: dict[Any, Any], gen: Gen) -> Generator | None:
-    """Renames the operations' ``f``; for the generators of composed nemeses."""
-    return map(lambda o: {**o, "f": names.get(o["f"])}, gen)
+def f_map(names: Mapping[Any, Any] | Callable[[Any], Any], gen: Gen) -> Generator | None:
+    """Renames the operations' ``f``, by a dict or a function; for the generators of composed
+    nemeses.
+    """
+    rename = names if callable(names) else names.get
+    return map(lambda o: {**o, "f": rename(o["f"])}, gen)
 
 
 @dataclass(slots=True, eq=False)

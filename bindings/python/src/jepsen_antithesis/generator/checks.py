@@ -28,9 +28,9 @@ class _Validate(Wrapper):
         if problems:
             raise GeneratorError(
                 "The generator's answer, when it was asked for an operation, is not valid:\n"
-                f"  {_shown(step)}\n"
+                f"  {shown(step)}\n"
                 + "".join(f"  - {problem}\n" for problem in problems)
-                + f"Generator: {_shown(self.gen)}\nContext: {ctx!r}"
+                + f"Generator: {shown(self.gen)}\nContext: {ctx!r}"
             )
         return step[0], _Validate(step[1])
 
@@ -38,7 +38,7 @@ class _Validate(Wrapper):
 _TYPES = frozenset({"invoke", "info", "sleep", "log"})
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """The representation of a generator, which may be long or fail."""
     try:
         text = repr(value)
@@ -102,7 +102,7 @@ class _FriendlyExceptions(Wrapper):
         except (Exception, SystemExit) as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was asked for an operation.\n"
-                f"Generator: {_shown(self.gen)}\nContext: {ctx!r}"
+                f"Generator: {shown(self.gen)}\nContext: {ctx!r}"
             ) from error
         return None if step is None else (step[0], _FriendlyExceptions(step[1]))
 
@@ -113,7 +113,7 @@ class _FriendlyExceptions(Wrapper):
         except (Exception, SystemExit) as error:
             raise GeneratorError(
                 f"The generator raised {error!r} when it was told of an event.\n"
-                f"Generator: {_shown(self.gen)}\nContext: {ctx!r}\nEvent: {event!r}"
+                f"Generator: {shown(self.gen)}\nContext: {ctx!r}\nEvent: {event!r}"
             ) from error
 
 

@@ -94,6 +94,39 @@ def any(*gens: Gen) -> Generator | None:
 
 
 @dataclass(slots=True, eq=False)
+class _ShortestAny(Generator):
+    gens: tuple[Generator | None, ...]
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        best: Candidate | None = None
+        for i, gen in enumerate(self.gens):
+            step = None if gen is None else gen.op(test, ctx)
+            if step is None:
+                return None
+            best = soonest(best, (step, i, 1))
+        assert best is not None
+        (operation, gen), i, _ = best
+        # When this was the last operation of one of them, there is no need to ask again.
+        ended = gen is None
+        gens = (*self.gens[:i], gen, *self.gens[i + 1 :])
+        return operation, None if ended else _ShortestAny(gens)
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        gens = tuple(None if g is None else g.update(test, ctx, event) for g in self.gens)
+        return None if None in gens else _ShortestAny(gens)
+
+
+def shortest_any(*gens: Gen) -> Generator | None:
+    """As `any`, but only until the first of them is exhausted: so that a workload ends with the
+    faults that go with it.
+    """
+    lifted = tuple(lift(gen) for gen in gens)
+    if len(lifted) < 2:
+        return lifted[0] if lifted else None
+    return _ShortestAny(lifted)
+
+
+@dataclass(slots=True, eq=False)
 class _FlipFlop(Generator):
     gens: tuple[Generator | None, ...]
     at: int

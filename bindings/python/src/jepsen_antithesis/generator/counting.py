@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, overload
 
 from ..context import Context
-from ..types import Test
+from ..types import Process, Test
 from .lifting import lift
 from .protocol import PENDING, Gen, Generator, Step, count
 from .wrapper import Wrapper
@@ -108,3 +108,37 @@ def cycle(*args: Any) -> Generator | None:
     if lifted is None or (remaining is not None and count("cycle", remaining) == 0):
         return None
     return _Cycle(remaining, lifted, lifted)
+
+
+@dataclass(slots=True, eq=False)
+class _ProcessLimit(Wrapper):
+    n: int
+    processes: frozenset[Process]
+    gen: Generator | None
+
+    def around(self, gen: Generator | None) -> Generator | None:
+        return _ProcessLimit(self.n, self.processes, gen)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        step = self.inner(test, ctx)
+        if step is None:
+            return None
+        if step[0] is PENDING:
+            return PENDING, self.around(step[1])
+        processes = self.processes.union(ctx.all_processes())
+        return (
+            (step[0], _ProcessLimit(self.n, processes, step[1]))
+            if len(processes) <= self.n
+            else None
+        )
+
+
+def process_limit(n: int, gen: Gen) -> Generator | None:
+    """The operations of `gen` as long as no more than `n` processes might have done them.
+
+    Every process counts that a thread runs while there is an operation, whether it does that one or
+    not. So everything ends at the same moment, and not thread by thread.
+    """
+    lifted = lift(gen)
+    limited = count("process_limit", n) > 0 and lifted is not None
+    return _ProcessLimit(n, frozenset(), lifted) if limited else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -39,6 +40,8 @@ def lift(gen: Gen) -> Generator | None:
     if isinstance(gen, (list, tuple)):
         place = Listed.of(gen)
         return None if place is None else _Seq(None, place)
+    if isinstance(gen, Future):
+        return _Promise(gen)
     if callable(gen):
         return _Fn(gen, _wants_context(gen))
     # The elements of a string are strings again, without end.
@@ -46,7 +49,8 @@ def lift(gen: Gen) -> Generator | None:
         return _Seq(None, Lazy(iter(gen)))
     raise TypeError(
         f"{gen!r} cannot be used as a generator. Use None, a dict, a list, an iterator, a "
-        "function of (test, ctx) or of nothing, or an object with op and update."
+        "function of (test, ctx) or of nothing, a concurrent.futures.Future of one of these, or an "
+        "object with op and update."
     )
 
 
@@ -57,6 +61,20 @@ class _Once(Generator):
     def op(self, test: Test, ctx: Context) -> Step | None:
         filled = fill_in(self.operation, ctx)
         return (PENDING, self) if filled is PENDING else (filled, None)
+
+
+@dataclass(slots=True, eq=False)
+class _Promise(Generator):
+    """A generator that will be known later."""
+
+    future: Future[Gen]
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        """Pending until it is known; then its operation."""
+        if not self.future.done():
+            return PENDING, self
+        made = lift(self.future.result())
+        return None if made is None else made.op(test, ctx)
 
 
 class Listed:

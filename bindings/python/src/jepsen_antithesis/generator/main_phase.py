@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from concurrent.futures import Future
 from dataclasses import dataclass
 from types import FunctionType, MethodType
 from typing import Any
@@ -130,6 +131,9 @@ def has_main_gen(gen: Any, ended: AbstractSet[Generator] = frozenset()) -> bool:
             todo.extend(item.values())
         elif isinstance(item, Listed):
             todo.extend(place.item for place in item)
+        elif isinstance(item, Future):
+            if item.done() and not item.cancelled() and item.exception() is None:
+                todo.append(item.result())
         elif isinstance(item, Generator):
             names = [slot for cls in type(item).__mro__ for slot in getattr(cls, "__slots__", ())]
             names.extend(getattr(item, "__dict__", ()))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..context import Context, ThreadFilter, predicate, thread_filter
-from ..types import NEMESIS, Op, Test, Thread
+from ..types import NEMESIS, Op, Process, Test, Thread
 from .choosing import Candidate, any, soonest
 from .lifting import lift
 from .protocol import PENDING, Gen, Generator, Step, count
@@ -93,6 +93,52 @@ def each_thread(gen: Gen) -> Generator:
     free again.
     """
     return _EachThread(lift(gen), {}, {})
+
+
+@dataclass(slots=True, eq=False)
+class _EachProcess(Generator):
+    fresh: Generator
+    filters: dict[Thread, ThreadFilter]
+    # What each thread last did an operation as; it begins anew as another process.
+    processes: dict[Thread, Process]
+    gens: dict[Thread, Generator | None]
+
+    def _narrow(self, ctx: Context, thread: Thread) -> Context:
+        if thread not in self.filters:
+            self.filters[thread] = thread_filter((thread,))
+        return self.filters[thread](ctx)
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        best: Candidate | None = None
+        for thread in ctx.free_threads():
+            begun = self.processes.get(thread) == ctx.thread_to_process(thread)
+            gen: Generator | None = self.gens.get(thread) if begun else self.fresh
+            step = None if gen is None else gen.op(test, self._narrow(ctx, thread))
+            if step is not None:
+                best = soonest(best, (step, thread, 1))
+        if best is None:
+            return None if ctx.all_free() else (PENDING, self)
+        (operation, gen), thread, _ = best
+        processes = {**self.processes, thread: ctx.thread_to_process(thread)}
+        gens = {**self.gens, thread: gen}
+        return operation, _EachProcess(self.fresh, self.filters, processes, gens)
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        thread = ctx.process_to_thread(event["process"])
+        if thread is None:
+            return self
+        gen = self.gens.get(thread, self.fresh)
+        updated = None if gen is None else gen.update(test, self._narrow(ctx, thread), event)
+        gens = {**self.gens, thread: updated}
+        return _EachProcess(self.fresh, self.filters, self.processes, gens)
+
+
+def each_process(gen: Gen) -> Generator | None:
+    """A copy of `gen` for every process, each seeing only its own thread: as `each_thread`, but
+    begins anew when a process crashes and its thread goes on as another one.
+    """
+    lifted = lift(gen)
+    return None if lifted is None else _EachProcess(lifted, {}, {}, {})
 
 
 @dataclass(slots=True, eq=False)

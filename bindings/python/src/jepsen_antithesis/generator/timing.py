@@ -126,3 +126,66 @@ def time_limit(dt: float | None, gen: Gen) -> Generator | None:
         return lifted
     nanos = _nanos(seconds("time_limit", dt))
     return None if lifted is None or nanos == 0 else _TimeLimit(nanos, None, lifted)
+
+
+@dataclass(slots=True, eq=False)
+class _CycleTimes(Generator):
+    # How long each generator has its turn, in nanoseconds.
+    intervals: tuple[int, ...]
+    began: int | None
+    gens: tuple[Generator | None, ...]
+
+    def op(self, test: Test, ctx: Context) -> Step | None:
+        now = ctx.time
+        began = now if self.began is None else self.began
+        start, at = self._turn(now, began)
+        period = sum(self.intervals)
+        too_late: list[int] = []
+        while True:
+            if len(too_late) == len(self.gens):
+                # None has an operation before this time; no need to go through every turn until it.
+                start += max(0, (min(too_late) - start) // period - 1) * period
+                too_late = []
+            gen = self.gens[at]
+            end = start + self.intervals[at]
+            # One whose turn comes later is asked as if that time had come.
+            step = None if gen is None else gen.op(test, ctx.with_time(max(now, start)))
+            if step is None:
+                return None
+            operation = step[0]
+            if operation is PENDING or operation["time"] < end:
+                gens = (*self.gens[:at], step[1], *self.gens[at + 1 :])
+                return operation, _CycleTimes(self.intervals, began, gens)
+            too_late.append(operation["time"])
+            start, at = end, (at + 1) % len(self.gens)
+
+    def _turn(self, now: int, began: int) -> tuple[int, int]:
+        """When the present turn began, and whose it is."""
+        start = now - (now - began) % sum(self.intervals)
+        at = 0
+        while now >= start + self.intervals[at]:
+            start += self.intervals[at]
+            at += 1
+        return start, at
+
+    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
+        gens = tuple(None if g is None else g.update(test, ctx, event) for g in self.gens)
+        return _CycleTimes(self.intervals, self.began, gens)
+
+
+def cycle_times(*specs: Any) -> Generator | None:
+    """``cycle_times(5, writes, 10, reads)``: writes for 5 seconds, then reads for 10 seconds, then
+    writes again, …, until one of them is exhausted when it is asked. Each goes on where it was. No
+    operation begins after the end of its turn; one that lasts for longer may end then.
+    """
+    if not specs:
+        return None
+    if len(specs) % 2:
+        raise TypeError(
+            "cycle_times takes pairs of a number of seconds and a generator, not "
+            f"{len(specs)} arguments."
+        )
+    intervals = tuple(_nanos(seconds("cycle_times", dt)) for dt in specs[::2])
+    if sum(intervals) == 0:
+        raise ValueError("cycle_times needs turns that take time; all of these take 0 seconds.")
+    return _CycleTimes(intervals, None, tuple(lift(gen) for gen in specs[1::2]))

@@ -1,8 +1,11 @@
-"""The nemesis: what breaks the system under test, where Antithesis does not."""
+"""What every nemesis does."""
 
 from __future__ import annotations
 
-from .types import Op, Test
+from collections.abc import Set as AbstractSet
+from typing import Any
+
+from ..types import Op, Test
 
 
 class Nemesis:
@@ -19,6 +22,12 @@ class Nemesis:
     def teardown(self, test: Test) -> None:
         """Undoes what was done."""
 
+    def fs(self) -> AbstractSet[Any]:
+        """The ``f``s that it understands, for `compose` and `f_map`, which need them."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no fs(), which says what f its operations may have."
+        )
+
 
 class Noop(Nemesis):
     """Does nothing."""
@@ -26,3 +35,7 @@ class Noop(Nemesis):
     def invoke(self, test: Test, op: Op) -> Op:
         """Does nothing."""
         return {**op, "type": "info"}
+
+    def fs(self) -> AbstractSet[Any]:
+        """None."""
+        return frozenset()

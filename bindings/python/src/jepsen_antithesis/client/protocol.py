@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .types import Op, Test
+from ..types import Op, Test
 
 
 class Client:
