@@ -1,7 +1,8 @@
-"""Database servers for tests: each in a directory of its own, on a Unix socket, with nothing to lose.
+"""Database servers for tests: each in a directory of its own, on a Unix socket, with nothing to
+lose.
 
-Where a server is not installed, the test that asks for one is skipped. None runs as root: PostgreSQL
-refuses that.
+Where a server is not installed, the test that asks for one is skipped. None runs as root, which
+PostgreSQL refuses.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ def postgresql() -> Iterator[str]:
     bin = _postgresql_bin()
     with _directory() as directory:
         data, sockets = directory / "data", directory / "s"
-        initdb = [bin / "initdb", "-D", data, "-U", "tester", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        initdb = [
+            bin / "initdb",
+            "-D",
+            data,
+            "-U",
+            "tester",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+        ]
         status, told = _result(initdb, directory)
         assert status == 0, told
         sockets.mkdir(mode=0o777)
@@ -97,9 +109,7 @@ def _user() -> tuple[int, int] | tuple[()]:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _start(
-    command: Sequence[str | Path], directory: Path, out: int | IO[str]
-) -> subprocess.Popen[str]:
+def _start(command: Sequence[object], directory: Path, out: int | IO[str]) -> subprocess.Popen[str]:
     user, group = _user() or (None, None)
     return subprocess.Popen(
         [str(part) for part in command],
@@ -116,16 +126,14 @@ def _start(
     )
 
 
-def _result(command: Sequence[str | Path], directory: Path) -> tuple[int, str]:
+def _result(command: Sequence[object], directory: Path) -> tuple[int, str]:
     with _start(command, directory, subprocess.PIPE) as process:
         told, _ = process.communicate(timeout=120)
     return process.returncode, told
 
 
 @contextlib.contextmanager
-def _server(
-    command: Sequence[str | Path], directory: Path, end: signal.Signals
-) -> Iterator[None]:
+def _server(command: Sequence[object], directory: Path, end: signal.Signals) -> Iterator[None]:
     with open(directory / "log", "w") as log, _start(command, directory, log) as process:
         try:
             yield
