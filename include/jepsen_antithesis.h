@@ -23,6 +23,9 @@
 // every signal is blocked. A thread cannot be cancelled inside a call: pthread_cancel takes effect
 // after it.
 //
+// Antithesis' SDK. jep_inside_antithesis to jep_random, at the end, are assertions, events and
+// randomness. They need no composer.
+//
 // Errors. Results are 0 or positive, errors negative; codes are never renumbered, but may be added:
 // treat an unknown negative one as an error. jep_strerror puts codes into words. jep_open gives a
 // sentence that names the path; jep_failure does for what goes wrong later.
@@ -70,7 +73,8 @@
 #define JEP_CLOSED 5
 
 // An argument that can never be right: NULL where it is not allowed, a status outside 0 to 255, a
-// result of which no copy can be made.
+// result of which no copy can be made, an unknown type, a text that is not UTF-8, details that are no
+// JSON object.
 #define JEP_ERR_INVALID -10
 
 // The options are not a JSON object of known keys with values of the right type.
@@ -121,6 +125,21 @@
 
 // The version of this header's functions, constants and structures.
 #define JEP_ABI_VERSION 1
+
+// jep_assert, jep_declare: true at every hit, and hit at least once.
+#define JEP_ASSERT_ALWAYS 1
+
+// True at every hit, if there is any.
+#define JEP_ASSERT_ALWAYS_OR_UNREACHABLE 2
+
+// True at one hit at least.
+#define JEP_ASSERT_SOMETIMES 3
+
+// Hit at least once; the condition is taken as true.
+#define JEP_ASSERT_REACHABLE 4
+
+// Never hit; the condition is taken as false.
+#define JEP_ASSERT_UNREACHABLE 5
 
 // An open control directory.
 typedef struct jep_composer jep_composer;
@@ -326,6 +345,82 @@ const char *jep_version(void);
 // The library's JEP_ABI_VERSION. A program or binding that was made for another one should refuse
 // to go on. Thread-safe. Since 0.1.0.
 uint32_t jep_abi_version(void);
+
+// Antithesis' SDK: the functions from here on. They need no composer, may be called from any thread,
+// and also in a forked child, which decides anew where its lines go and has seen no assertion yet.
+//
+// Their lines of JSON go to /usr/lib/libvoidstar.so, where that can be loaded; else to
+// $ANTITHESIS_OUTPUT_DIR/sdk.jsonl; else to the file that $ANTITHESIS_SDK_LOCAL_OUTPUT names; else
+// nowhere, and a call costs some nanoseconds. The first call decides for the life of the process. A
+// file is opened, written by one write(2) and closed for each line; directories are not made. A line
+// that cannot be written is reported on stderr, once for the life of the process, and the call returns
+// JEP_ERR_IO, which needs no attention.
+//
+// This one: whether the process runs inside Antithesis, so whether ANTITHESIS_OUTPUT_DIR is set and
+// not empty. 1 or 0. Since 0.1.0.
+int32_t jep_inside_antithesis(void);
+
+// Names the caller's language, for the line with which a process begins: "Python", "3.14.0". For
+// bindings. The first call in a process counts; without one it is "C" and no version.
+//
+// Returns JEP_OK, also when it came too late, or JEP_ERR_INVALID (NULL, not UTF-8), JEP_ERR_PANIC.
+// Thread-safe. Since 0.1.0.
+int32_t jep_language(const char *name, const char *version);
+
+// Tells Antithesis that the system and the harness are ready: test commands and faults may begin. Not
+// for a test command, since those begin afterwards.
+//
+// details: a JSON object, or NULL. Borrowed for the call. Details that are no JSON object are left out
+//   of the line, and the call returns JEP_ERR_INVALID. They are looked at when a line is written only.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (details), JEP_ERR_IO (the line is lost), JEP_ERR_PANIC.
+// Thread-safe. Since 0.1.0.
+int32_t jep_setup_complete(const char *details);
+
+// Puts a structured message into the log.
+//
+// name: the message's key; UTF-8.
+// details: as for jep_setup_complete; without any, the line has an empty object.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (name is NULL or not UTF-8; details), JEP_ERR_IO (the line is
+// lost), JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_event(const char *name, const char *details);
+
+// Puts an assertion into the catalogue, so that the report shows it even when it is never hit. Call it
+// at start, for every assertion of the program. A repetition does nothing.
+//
+// type: one of JEP_ASSERT_*.
+// message: as for jep_assert.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (an unknown type; message is NULL or not UTF-8), JEP_ERR_IO (the
+// line is lost), JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_declare(int32_t type,
+                    const char *message);
+
+// Hits an assertion. In a report each assertion is one property, named by its message. The first hit
+// with a true condition and the first with a false one are written; later ones cost little.
+//
+// type: one of JEP_ASSERT_*.
+// message: names the property; UTF-8. What varies belongs in the details.
+// condition: 0 is false, everything else true. JEP_ASSERT_REACHABLE and JEP_ASSERT_UNREACHABLE do not
+//   look at it.
+// details: as for jep_setup_complete. Bad ones never cost an assertion: it is written without them.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (an unknown type; message is NULL or not UTF-8; details),
+// JEP_ERR_IO (the line is lost; the assertion's next hit tries again), JEP_ERR_PANIC. Thread-safe.
+// Since 0.1.0.
+int32_t jep_assert(int32_t type,
+                   const char *message,
+                   int32_t condition,
+                   const char *details);
+
+// Draws 64 random bits, which Antithesis chooses; outside it they are pseudo-random. Use them at once,
+// and seed no generator with them: Antithesis explores by what it answers here.
+//
+// out: takes the bits.
+//
+// Returns JEP_OK, or JEP_ERR_INVALID (out is NULL), JEP_ERR_PANIC. Thread-safe. Since 0.1.0.
+int32_t jep_random(uint64_t *out);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -6,7 +6,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument that can never be right: a NULL pointer, a status above 255.
+    /// An argument that can never be right: a NULL pointer, a status above 255, details that are not
+    /// a JSON object.
     Invalid,
     /// The options are not a JSON object of known keys and right types.
     Options,

@@ -48,6 +48,10 @@
 //! with 0 whatever came of it, and a check with 1 only when the history is invalid or the harness
 //! failed.
 //!
+//! # Antithesis' SDK
+//!
+//! [`sdk`] has assertions, events and randomness, without a composer.
+//!
 //! The same over a C ABI is in `include/jepsen_antithesis.h`.
 
 #[cfg(not(target_os = "linux"))]
@@ -67,6 +71,7 @@ mod fifo;
 mod op;
 mod options;
 pub mod protocol;
+pub mod sdk;
 mod stats;
 mod sys;
 mod watch;

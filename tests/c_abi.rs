@@ -282,6 +282,9 @@ mod alone {
         old_filter: "old_filter" [];
         new_process: "new_process" [];
         footprint: "footprint" [];
+        a_million_hits: "properties" ["threads"];
+        properties_of_children: "properties" ["forks"];
+        arguments_of_the_sdk: "properties" ["arguments"];
     }
 }
 
@@ -300,6 +303,8 @@ mod with_asan {
         old_filter: "old_filter" [];
         new_process: "new_process" [];
         footprint: "footprint" [];
+        a_million_hits: "properties" ["threads"];
+        arguments_of_the_sdk: "properties" ["arguments"];
     }
 
     #[test]
@@ -324,6 +329,8 @@ mod with_valgrind {
         alarms: "alarms" ["20000"];
         consumers: "consumers" [];
         polling: "polling" [];
+        properties_of_children: "properties" ["forks"];
+        arguments_of_the_sdk: "properties" ["arguments"];
     }
 
     #[test]

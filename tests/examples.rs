@@ -3,6 +3,7 @@
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::symlink;
@@ -129,6 +130,7 @@ impl Bank {
                 dir.path().join("db"),
                 dir.path().join("history"),
             ])
+            .env("ANTITHESIS_OUTPUT_DIR", dir.path())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -196,10 +198,41 @@ impl Bank {
                                 && [":transfer", ":read"].contains(&completion[2]),
                             "{line}"
                         );
+                        if is_wrong_read(&line) {
+                            assert!(!self.failed_assertions().is_empty(), "{line}");
+                        }
                     }
                 });
             }
         });
+    }
+
+    /// What it told Antithesis so far.
+    fn told(&self) -> Vec<Value> {
+        let written = fs::read_to_string(self.dir.path().join("sdk.jsonl")).unwrap();
+        // A line that is being written may be seen in part.
+        let lines = written.split_inclusive('\n');
+        let whole = lines.filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    fn assertions(&self) -> Vec<Value> {
+        let mut told = self.told();
+        let assertions = told.iter_mut().map(|line| line["antithesis_assert"].take());
+        assertions
+            .filter(|assertion| !assertion.is_null())
+            .collect()
+    }
+
+    /// The hits of assertions that are to be true at every hit, and were not.
+    fn failed_assertions(&self) -> Vec<Value> {
+        let mut failed = self.assertions();
+        failed.retain(|a| {
+            a["hit"] == true && a["condition"] == false && a["assert_type"] == "always"
+        });
+        failed
     }
 
     fn exit_status(&mut self) -> Option<i32> {
@@ -216,6 +249,16 @@ impl Drop for Bank {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Whether a line of the history is a read that saw money come or go.
+fn is_wrong_read(line: &str) -> bool {
+    let Some((_, balances)) = line.split_once("\t:ok\t:read\t") else {
+        return false;
+    };
+    let balances = balances.trim().trim_matches(['[', ']']);
+    let balances = balances.split(' ').map(|balance| balance.parse::<i64>());
+    balances.sum::<Result<i64, _>>().unwrap() != 100
 }
 
 fn the_right_bank_is_valid(program: &Path) {
@@ -238,6 +281,20 @@ fn the_right_bank_is_valid(program: &Path) {
         2 * invocations,
         "each invocation has its completion"
     );
+
+    let told = bank.told();
+    assert!(told[0]["antithesis_sdk"].is_object());
+    assert!(told.contains(&json!({"antithesis_setup": {"status": "complete", "details": null}})));
+    let (hit, declared): (Vec<Value>, Vec<Value>) = bank
+        .assertions()
+        .into_iter()
+        .partition(|a| a["hit"] == true);
+    assert_eq!(declared.len(), 2, "{declared:?}");
+    for property in &declared {
+        let passed = |a: &&Value| a["message"] == property["message"] && a["condition"] == true;
+        assert_eq!(hit.iter().filter(passed).count(), 1, "{property}: {hit:?}");
+    }
+    assert_eq!(bank.failed_assertions(), [Value::Null; 0]);
 }
 
 fn the_broken_bank_is_caught(program: &Path) {
@@ -248,6 +305,21 @@ fn the_broken_bank_is_caught(program: &Path) {
     assert_eq!(check.status.code(), Some(1), "{verdict}");
     assert!(verdict.starts_with("invalid: "), "{verdict}");
     assert_eq!(bank.exit_status(), Some(1));
+
+    // The assertion failed at the read that the verdict names, so both agree.
+    let history = bank.history();
+    let first_wrong = history.lines().find(|line| is_wrong_read(line)).unwrap();
+    let failed = bank.failed_assertions();
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    let details = &failed[0]["details"];
+    let process = first_wrong.split('\t').next().unwrap();
+    assert_eq!(details["process"].to_string(), process);
+    let balances = details["balances"].as_array().unwrap();
+    let balances: Vec<String> = balances.iter().map(Value::to_string).collect();
+    assert!(
+        first_wrong.ends_with(&format!("[{}]", balances.join(" "))),
+        "{first_wrong}: {details}"
+    );
 }
 
 fn after_the_check_it_lingers_until_sigterm(program: &Path) {

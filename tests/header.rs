@@ -35,6 +35,7 @@ fn generated() -> String {
     cbindgen::Builder::new()
         .with_src(root.join("src/ffi/types.rs"))
         .with_src(root.join("src/ffi/functions.rs"))
+        .with_src(root.join("src/ffi/sdk.rs"))
         .with_config(config)
         .generate()
         .unwrap()

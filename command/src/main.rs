@@ -16,6 +16,8 @@ mod called;
 mod cli;
 mod client;
 mod failure;
+// Where Antithesis' lines go, in one file: a link to ../../src/sdk/fallback.rs.
+mod fallback;
 mod harness;
 mod helper_file;
 mod init;

@@ -319,6 +319,31 @@ fn setup_complete_is_told_in_antithesis_format() {
     );
 }
 
+/// As for the official SDKs: for a run by hand.
+#[test]
+fn setup_complete_goes_to_the_local_output_outside_antithesis() {
+    let place = Place::new();
+    let file = place.path().join("local.jsonl");
+    let mut command = place.command("setup-complete");
+    command
+        .env_remove("ANTITHESIS_OUTPUT_DIR")
+        .env("ANTITHESIS_SDK_LOCAL_OUTPUT", &file);
+    let ended = Running::start(&mut command).end();
+    assert_eq!((ended.status, &*ended.stderr), (0, ""));
+    assert!(ended.text().contains("local.jsonl"), "{}", ended.text());
+    let line = "{\"antithesis_setup\":{\"status\":\"complete\",\"details\":null}}\n";
+    assert_eq!(fs::read_to_string(&file).unwrap(), line);
+    // Inside it is Antithesis' file that counts.
+    let mut command = place.command("setup-complete");
+    command
+        .env("ANTITHESIS_OUTPUT_DIR", place.path())
+        .env("ANTITHESIS_SDK_LOCAL_OUTPUT", &file);
+    Running::start(&mut command).end();
+    assert_eq!(fs::read_to_string(&file).unwrap(), line);
+    let told = fs::read_to_string(place.path().join("sdk.jsonl")).unwrap();
+    assert_eq!(told, line);
+}
+
 #[test]
 fn setup_complete_outside_antithesis_says_so() {
     let place = Place::new();
@@ -328,6 +353,7 @@ fn setup_complete_outside_antithesis_says_so() {
             None => command.env_remove("ANTITHESIS_OUTPUT_DIR"),
             Some(value) => command.env("ANTITHESIS_OUTPUT_DIR", value),
         };
+        command.env_remove("ANTITHESIS_SDK_LOCAL_OUTPUT");
         let ended = Running::start(&mut command).end();
         assert_eq!(ended.status, 0);
         assert!(

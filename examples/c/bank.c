@@ -2,7 +2,8 @@
  *
  * Money moves between accounts, so the sum of all balances must never change, and no read may see
  * another one. Each `op` command runs one transfer or one read; `check` reads once more with every
- * worker and answers with the verdict.
+ * worker and answers with the verdict. In Antithesis each read is a hit of an assertion as well: the
+ * report then leads to the moment of the first wrong one.
  *
  *   bank [--bug] [--exit-after-check] [--dir DIR] DATABASE HISTORY
  *
@@ -14,7 +15,7 @@
  * One thread, main's, owns everything but the database connections: it waits for commands, for
  * workers and for signals in jep_fifo_next() and nowhere else. Whoever has news for it leaves them
  * under the lock and calls jep_wake(). */
-#define _DEFAULT_SOURCE /* getentropy */
+#define _DEFAULT_SOURCE /* POSIX, which -std=c99 leaves out */
 #include <errno.h>
 #include <jepsen_antithesis.h>
 #include <pthread.h>
@@ -30,6 +31,10 @@
 enum { WORKERS = 8, ACCOUNTS = 5, INITIAL_BALANCE = 20, TOTAL = ACCOUNTS * INITIAL_BALANCE };
 enum { VALID = 0, INVALID = 1, UNKNOWN = 2, USAGE = 64 };
 enum { BUSY_TIMEOUT_MS = 5000 }; /* bounds every operation, hence how long a check waits for them */
+
+/* The properties of a report. */
+static const char total_kept[] = "every read sees the same total";
+static const char money_moves[] = "a transfer succeeds";
 
 struct operation {
     enum { TRANSFER, READ } f;
@@ -69,9 +74,9 @@ struct harness {
 #define die(...) (fprintf(stderr, "bank: " __VA_ARGS__), fputc('\n', stderr), exit(UNKNOWN))
 
 static int below(int n) {
-    uint32_t r; /* from the kernel, which Antithesis controls, rather than from a seed of our own */
-    if (getentropy(&r, sizeof r) != 0) die("no entropy");
-    return (int)(r % (uint32_t)n);
+    uint64_t r = 0; /* drawn when it is needed, not from a seed: Antithesis explores by it */
+    jep_random(&r);
+    return (int)(r % (uint64_t)n);
 }
 
 /* ---- The client: what a worker does to the database --------------------------------------- */
@@ -212,11 +217,17 @@ static void completed(struct harness *h, struct worker *w) {
     if (w->op.f == READ && w->op.type == OK) {
         int total = 0;
         for (int i = 0; i < ACCOUNTS; i++) total += w->op.balances[i];
+        const int *b = w->op.balances;
+        char details[128];
+        snprintf(details, sizeof details, "{\"process\":%d,\"total\":%d,\"balances\":[%d,%d,%d,%d,%d]}",
+                 w->process, total, b[0], b[1], b[2], b[3], b[4]);
+        jep_assert(JEP_ASSERT_ALWAYS, total_kept, total == TOTAL, details);
         if (total != TOTAL && h->wrong_reads++ == 0)
             snprintf(h->first_wrong, sizeof h->first_wrong, "%s", line);
         h->reads++;
         h->ok_final_reads += !w->has_fifo;
     }
+    if (w->op.f == TRANSFER) jep_assert(JEP_ASSERT_SOMETIMES, money_moves, w->op.type == OK, NULL);
     if (w->has_fifo) answer(h, w->fifo, 0, line);
     if (w->op.type == INFO) w->process += WORKERS;
 }
@@ -330,6 +341,8 @@ int main(int argc, char **argv) {
     if (!(h.history = fopen(argv[i + 1], "w"))) die("cannot create the history %s", argv[i + 1]);
     open_database(&h, argv[i]);
     if (jep_open(dir, NULL, &h.composer, text, sizeof text) != JEP_OK) die("%s", text);
+    jep_declare(JEP_ASSERT_ALWAYS, total_kept); /* so that the report shows them if they are never hit */
+    jep_declare(JEP_ASSERT_SOMETIMES, money_moves);
 
     bool started = pthread_create(&h.stopper, NULL, stopper, &h) == 0;
     for (int n = 0; n < WORKERS; n++) {
@@ -342,6 +355,7 @@ int main(int argc, char **argv) {
     }
     if (!started) die("cannot start a thread");
     jep_dir(h.composer, text, sizeof text);
+    jep_setup_complete(NULL); /* from here on Antithesis starts commands and faults */
     printf("waiting for commands in %s\n", text);
     fflush(stdout);
 

@@ -444,7 +444,7 @@ pub extern "C" fn jep_strerror(code: i32) -> *const c_char {
         JEP_ABANDONED => c"the command that waited for this result is gone, or was answered",
         JEP_CLOSED => c"the composer is closed",
         JEP_ERR_INVALID => {
-            c"invalid argument: NULL, a status outside 0 to 255, or a result that cannot be copied"
+            c"invalid argument: NULL, a status outside 0 to 255, a result that cannot be copied, an unknown type, text that is not UTF-8, or details that are not a JSON object"
         }
         JEP_ERR_OPTIONS => c"the options are not a JSON object of known keys and right types",
         JEP_ERR_DIRECTORY => {

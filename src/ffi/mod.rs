@@ -2,4 +2,5 @@
 
 mod boundary;
 mod functions;
+mod sdk;
 mod types;

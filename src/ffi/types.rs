@@ -1,5 +1,5 @@
-//! The codes, constants and structures of the C ABI. The header is generated from this file and from
-//! `functions.rs`; what its users must know stands in the comments there.
+//! The codes, constants and structures of the C ABI. The header is generated from this file,
+//! `functions.rs` and `sdk.rs`; what its users must know stands in the comments there.
 
 use crate::composer::Composer;
 use std::ffi::c_char;
@@ -19,7 +19,8 @@ pub const JEP_ABANDONED: i32 = 4;
 pub const JEP_CLOSED: i32 = 5;
 
 /// An argument that can never be right: NULL where it is not allowed, a status outside 0 to 255, a
-/// result of which no copy can be made.
+/// result of which no copy can be made, an unknown type, a text that is not UTF-8, details that are no
+/// JSON object.
 pub const JEP_ERR_INVALID: i32 = -10;
 /// The options are not a JSON object of known keys with values of the right type.
 pub const JEP_ERR_OPTIONS: i32 = -20;

@@ -1,10 +1,11 @@
-//! Whether this process is a forked child of the one that opened a composer.
+//! Whether this process is a forked child of another that used the library, and what each process has
+//! for itself.
 //!
 //! The kernel wipes one page in every child that gets its own memory, whoever made it: fork(3),
 //! `_Fork`, or clone(2) itself, which run no fork handlers. So a look costs no system call.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
 /// How many processes have stamped the page, this one's ancestors among them.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -67,4 +68,93 @@ pub(crate) fn is_generation(generation: u32) -> bool {
 /// For the fork handler of the child.
 pub(super) fn this_is_a_child() {
     stamp().store(0, Ordering::Relaxed);
+}
+
+/// A value of which each process has its own. A forked child makes a fresh one when it first asks, so
+/// that it never meets a lock that a thread of its parent held.
+pub(crate) struct PerProcess<T> {
+    newest: AtomicPtr<Made<T>>,
+}
+
+struct Made<T> {
+    generation: u32,
+    value: T,
+    /// The parent process'. Never freed, since nobody knows who was using it.
+    _inherited: *mut Made<T>,
+}
+
+impl<T: Default + Send + Sync + 'static> PerProcess<T> {
+    pub(crate) const fn new() -> PerProcess<T> {
+        PerProcess {
+            newest: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    pub(crate) fn get(&'static self) -> &'static T {
+        // SAFETY: NULL, or made below and never freed.
+        match unsafe { self.newest.load(Ordering::Acquire).as_ref() } {
+            Some(made) if is_generation(made.generation) => &made.value,
+            _ => self.make(),
+        }
+    }
+
+    #[cold]
+    fn make(&'static self) -> &'static T {
+        super::close_on_fork();
+        let generation = generation();
+        loop {
+            let newest = self.newest.load(Ordering::Acquire);
+            // SAFETY: NULL, or made below and never freed.
+            match unsafe { newest.as_ref() } {
+                Some(made) if made.generation == generation => return &made.value,
+                _ => {}
+            }
+            let made = Box::into_raw(Box::new(Made {
+                generation,
+                value: T::default(),
+                _inherited: newest,
+            }));
+            let published =
+                self.newest
+                    .compare_exchange(newest, made, Ordering::AcqRel, Ordering::Relaxed);
+            if published.is_err() {
+                // SAFETY: made above, and shown to nobody.
+                drop(unsafe { Box::from_raw(made) });
+            }
+        }
+    }
+}
+
+/// A value that the first to set it sets for good, also for the children that are forked later.
+/// Without a lock, which a fork could leave locked in the child.
+pub(crate) struct SetOnce<T> {
+    value: AtomicPtr<T>,
+}
+
+impl<T: Send + Sync + 'static> SetOnce<T> {
+    pub(crate) const fn new() -> SetOnce<T> {
+        SetOnce {
+            value: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
+
+    pub(crate) fn get(&'static self) -> Option<&'static T> {
+        // SAFETY: NULL, or made below and never freed.
+        unsafe { self.value.load(Ordering::Acquire).as_ref() }
+    }
+
+    pub(crate) fn set(&'static self, value: impl FnOnce() -> T) {
+        if self.get().is_some() {
+            return;
+        }
+        let value = Box::into_raw(Box::new(value()));
+        let none = std::ptr::null_mut();
+        let published =
+            self.value
+                .compare_exchange(none, value, Ordering::AcqRel, Ordering::Relaxed);
+        if published.is_err() {
+            // SAFETY: made above, and shown to nobody.
+            drop(unsafe { Box::from_raw(value) });
+        }
+    }
 }

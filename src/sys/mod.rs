@@ -1,11 +1,15 @@
 //! The system calls that no dependency offers in the form needed here, and all descriptors' owner.
 //! The core's `unsafe` is in this directory and in `ffi/`.
 
+mod append;
 mod fd;
 mod fork;
+mod voidstar;
 
+pub(crate) use append::{append, ends_within_a_line, say};
 pub(crate) use fd::{Fd, close_on_fork, has_own_table, look_for_the_standard_ones, take_own_table};
-pub(crate) use fork::{generation, is_generation};
+pub(crate) use fork::{PerProcess, SetOnce, generation, is_generation};
+pub(crate) use voidstar::Voidstar;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -233,41 +237,52 @@ pub(crate) fn write_without_sigpipe(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Res
             result => return result.map(|written| written as usize),
         }
     }
-    write_with_sigpipe_blocked(fd, data)
+    write_with_signals_blocked(fd, data)
 }
 
-/// For older kernels: SIGPIPE is blocked in this thread meanwhile, and taken back when the write
-/// caused one. Pipes have no MSG_NOSIGNAL.
-fn write_with_sigpipe_blocked(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Result<usize> {
-    let mut sigpipe = MaybeUninit::<libc::sigset_t>::uninit();
+/// write(2) that raises neither SIGPIPE nor SIGXFSZ. They are blocked in this thread meanwhile, and the
+/// one that the write caused is taken back. Pipes have no MSG_NOSIGNAL, and files nothing like it.
+fn write_with_signals_blocked(fd: BorrowedFd<'_>, data: &[u8]) -> nix::Result<usize> {
+    let set_of = |signals: &[libc::c_int]| {
+        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+        // SAFETY: sigemptyset initialises the set, and the signals exist.
+        unsafe {
+            libc::sigemptyset(set.as_mut_ptr());
+            for &signal in signals {
+                libc::sigaddset(set.as_mut_ptr(), signal);
+            }
+            set.assume_init()
+        }
+    };
+    let blocked = set_of(&[libc::SIGPIPE, libc::SIGXFSZ]);
     let mut before = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises `sigpipe`, pthread_sigmask fills `before`; all pointers are to
-    // live locals; `data` is readable for its length; the mask is restored before returning.
+    let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: pthread_sigmask fills `before` and sigpending `pending`; all pointers are to live locals;
+    // `data` is readable for its length; the mask is restored before returning.
     unsafe {
-        libc::sigemptyset(sigpipe.as_mut_ptr());
-        libc::sigaddset(sigpipe.as_mut_ptr(), libc::SIGPIPE);
-        libc::pthread_sigmask(libc::SIG_BLOCK, sigpipe.as_ptr(), before.as_mut_ptr());
-        let was_blocked = libc::sigismember(before.as_ptr(), libc::SIGPIPE) == 1;
-        // A thread that had it blocked may have one pending that is not ours to take.
-        let was_pending = was_blocked && {
-            let mut pending = MaybeUninit::<libc::sigset_t>::uninit();
-            libc::sigpending(pending.as_mut_ptr());
-            libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 1
-        };
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const blocked, before.as_mut_ptr());
+        // One that was pending before is not ours to take: some thread has it blocked.
+        libc::sigpending(pending.as_mut_ptr());
         let written = libc::write(fd.as_raw_fd(), data.as_ptr().cast(), data.len());
         let result = Errno::result(written);
-        if result == Err(Errno::EPIPE) && !was_pending {
+        let caused = match result {
+            Err(Errno::EPIPE) => Some(libc::SIGPIPE),
+            Err(Errno::EFBIG) => Some(libc::SIGXFSZ),
+            _ => None,
+        };
+        if let Some(signal) = caused
+            && libc::sigismember(pending.as_ptr(), signal) != 1
+        {
+            let taken = set_of(&[signal]);
             let now = libc::timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            while libc::sigtimedwait(sigpipe.as_ptr(), std::ptr::null_mut(), &now) == -1
+            while libc::sigtimedwait(&raw const taken, std::ptr::null_mut(), &raw const now) == -1
                 && Errno::last() == Errno::EINTR
             {}
         }
-        if !was_blocked {
-            libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
-        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
         match result {
             Err(Errno::EINTR) => Ok(0),
             result => result.map(|written| written as usize),

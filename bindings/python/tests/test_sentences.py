@@ -19,7 +19,7 @@ BANK = str(EXAMPLES / "bank.py")
 
 def bank(driver: Driver, *argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, BANK, *argv],
+        [sys.executable, BANK, *argv, "--db", str(driver.tmp / "bank.db")],
         env={**driver.env, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

@@ -2,14 +2,17 @@
 //!
 //! Money moves between accounts, so the sum of all balances must never change, and no read may see
 //! another one. Each `op` command runs one transfer or one read; `check` reads once more with every
-//! worker and answers with the verdict.
+//! worker and answers with the verdict. In Antithesis each read is a hit of an assertion as well: the
+//! report then leads to the moment of the first wrong one.
 //!
 //! One thread, main's, owns everything but the database connections. It waits for commands, for
 //! workers and for signals in [`Composer::next`] and nowhere else: whoever has news for it leaves
 //! them in a channel and calls [`Composer::wake`].
 
+use jepsen_antithesis::sdk::{self, AssertType};
 use jepsen_antithesis::{Completion, Composer, Kind, Kinds, Next, Options, Phase};
 use rusqlite::{Connection, InterruptHandle, TransactionBehavior};
+use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::error::Error;
 use std::fmt;
@@ -33,6 +36,10 @@ const WORKERS: usize = 8;
 const ACCOUNTS: i64 = 5;
 const INITIAL_BALANCE: i64 = 20;
 const TOTAL: i64 = ACCOUNTS * INITIAL_BALANCE;
+
+// The properties of a report.
+const TOTAL_KEPT: &str = "every read sees the same total";
+const MONEY_MOVES: &str = "a transfer succeeds";
 
 /// Bounds every operation, hence how long a check waits for them.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -229,7 +236,7 @@ impl Harness {
             Next::Op(op) => {
                 let worker =
                     idle.ok_or("an operation was given out, and only checks were wanted")?;
-                self.invoke(worker, random_invocation()?, Some(op.id))?;
+                self.invoke(worker, random_invocation(), Some(op.id))?;
             }
             // One wake may stand for several workers.
             Next::Woken => {
@@ -310,10 +317,22 @@ impl Harness {
             }
         };
         let journaled = journal(&mut self.history, &line);
+        if let Invocation::Transfer { .. } = invocation {
+            let moved = matches!(outcome, Outcome::Transferred);
+            sdk::assert(AssertType::Sometimes, MONEY_MOVES, moved, None);
+        }
         if let Outcome::Balances(balances) = outcome {
             self.reads += 1;
             self.final_reads += usize::from(fifo.is_none());
-            if balances.iter().sum::<i64>() != TOTAL {
+            let total: i64 = balances.iter().sum();
+            let details = json!({"process": process, "total": total, "balances": balances});
+            sdk::assert(
+                AssertType::Always,
+                TOTAL_KEPT,
+                total == TOTAL,
+                Some(&details),
+            );
+            if total != TOTAL {
                 self.wrong_reads += 1;
                 if self.wrong_reads == 1 {
                     self.first_wrong.clone_from(&line);
@@ -366,22 +385,22 @@ fn journal(history: &mut File, line: &str) -> Result<()> {
     Ok(written.map_err(|error| format!("cannot write the history: {error}"))?)
 }
 
-/// From the kernel, which Antithesis controls, rather than from a seed of our own.
-fn below(n: i64) -> Result<i64> {
-    Ok((getrandom::u32()? % n as u32).into())
+/// Drawn when it is needed, not from a seed: Antithesis explores by it.
+fn below(n: i64) -> i64 {
+    (sdk::random() % n as u64) as i64
 }
 
-fn random_invocation() -> Result<Invocation> {
-    if below(4)? == 0 {
-        return Ok(Invocation::Read);
+fn random_invocation() -> Invocation {
+    if below(4) == 0 {
+        return Invocation::Read;
     }
-    let from = below(ACCOUNTS)?;
-    let to = (from + 1 + below(ACCOUNTS - 1)?) % ACCOUNTS;
-    Ok(Invocation::Transfer {
+    let from = below(ACCOUNTS);
+    let to = (from + 1 + below(ACCOUNTS - 1)) % ACCOUNTS;
+    Invocation::Transfer {
         from,
         to,
-        amount: 1 + below(5)?,
-    })
+        amount: 1 + below(5),
+    }
 }
 
 struct Arguments {
@@ -452,6 +471,11 @@ fn test(arguments: Arguments) -> Result<Option<Verdict>> {
             current: None,
         });
     }
+    // So that the report shows them if they are never hit.
+    sdk::declare(AssertType::Always, TOTAL_KEPT);
+    sdk::declare(AssertType::Sometimes, MONEY_MOVES);
+    // From here on Antithesis starts commands and faults.
+    sdk::setup_complete(None);
     println!("waiting for commands in {}", composer.dir().display());
 
     let mut harness = Harness {

@@ -4,6 +4,7 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import java.util.concurrent.locks.ReadWriteLock;
 import java.util.concurrent.locks.ReentrantReadWriteLock;
+import org.jepsenantithesis.Antithesis;
 import org.jepsenantithesis.Composer;
 import org.jepsenantithesis.ComposerException;
 import org.jepsenantithesis.FifoOp;
@@ -66,16 +67,9 @@ public final class Harness {
       for (int i = 0; i < WORKERS; i++) {
         new Thread(harness::work, "worker " + i).start();
       }
-      tellSetupComplete();
+      Antithesis.setupComplete(null); // Test commands and faults begin.
     } catch (Exception e) {
       fail(e);
-    }
-  }
-
-  private static void tellSetupComplete() throws Exception {
-    Process told = new ProcessBuilder("jepsen-composer", "setup-complete").inheritIO().start();
-    if (told.waitFor() != 0) {
-      throw new IllegalStateException("jepsen-composer could not tell that the set-up is complete");
     }
   }
 

@@ -131,7 +131,7 @@ def set_full(*, linearizable: bool = False) -> Check:
 
     def check(test: Test, history: History, opts: Opts) -> Result:
         elements: dict[Hashable, _Element] = {}
-        reads: list[tuple[Op, Op, frozenset[Hashable]]] = []
+        reads: list[tuple[Op, Op]] = []
         duplicated: dict[Any, int] = {}
         unknown: builtins.set[Hashable] = builtins.set()
         unexpected: builtins.set[Hashable] = builtins.set()
@@ -154,7 +154,7 @@ def set_full(*, linearizable: bool = False) -> Check:
                     elements[key].known = op
                 unknown -= found
                 unexpected |= found.difference(elements)
-                reads.append((history.invocation(op) or op, op, found))
+                reads.append((history.invocation(op) or op, op))
         _find_last(elements, reads)
         results = [element.result() for element in elements.values()]
         stale = [
@@ -178,9 +178,7 @@ def set_full(*, linearizable: bool = False) -> Check:
     return check
 
 
-def _find_last(
-    elements: Mapping[Hashable, _Element], reads: list[tuple[Op, Op, frozenset[Hashable]]]
-) -> None:
+def _find_last(elements: Mapping[Hashable, _Element], reads: list[tuple[Op, Op]]) -> None:
     """Finds `last_present` and `last_absent` of every element.
 
     Goes through the reads from the last invocation to the first, with the elements for which
@@ -189,11 +187,13 @@ def _find_last(
     reads = sorted(reads, key=lambda read: read[0]["index"])
     # The end of the last read among the first ones, for elements that were added after all of them.
     ends: list[int] = []
-    for _, end, _ in reads:
+    for _, end in reads:
         ends.append(max(end["index"], ends[-1] if ends else -1))
     by_age = sorted(elements, key=lambda key: elements[key].added_at)
     present, absent = builtins.set(elements), builtins.set(elements)
-    for (start, end, found), last_end in zip(reversed(reads), reversed(ends), strict=True):
+    for (start, end), last_end in zip(reversed(reads), reversed(ends), strict=True):
+        # Made anew, for all of them together may not fit into memory.
+        found = _elements(end["value"])
         while by_age and elements[by_age[-1]].added_at > last_end:
             key = by_age.pop()
             present.discard(key)

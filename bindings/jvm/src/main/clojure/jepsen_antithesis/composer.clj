@@ -34,6 +34,11 @@
                        The check's exit status when a checker failed (1)
     :check-line        What the check prints: the :verdict, or :checked for
                        \"checked\", as Jepsen's own composer (:verdict)
+    :properties        Whether the antithesis command wraps the test by
+                       jepsen-antithesis.core/test, so that its verdicts are
+                       properties in Antithesis' report (true)
+    :events            Whether operations are events there: :on, :off, or :auto,
+                       unless there are more than a hundred a second (:auto)
     :fifo-options      Options of jepsen-antithesis.native/open!"
   (:refer-clojure :exclude [run!])
   (:require [clojure.string :as str]
@@ -45,6 +50,7 @@
                     [store :as store]
                     [util :as util]]
             [jepsen-antithesis [checkers :as checkers]
+                               [core :as antithesis]
                                [interpreter :as interpreter]
                                [lines :as lines]
                                [main-gen :as main-gen]
@@ -208,6 +214,7 @@
     (jepsen/with-client+nemesis-setup-teardown [test test]
       (stage! :running)
       (native/setup-complete!)
+      (antithesis/event! "jepsen phase" {:phase :main})
       (interpret! test))))
 
 (defn verdict
@@ -240,6 +247,7 @@
                         (cond-> (select-keys test [:unknown-status :checker-failed-status
                                                    :check-line])
                           file (assoc :results-file (.getCanonicalPath ^File file))))]
+    (antithesis/event! "jepsen phase" {:phase :checked, :verdict line})
     (answer-check! test antithesis-phase status (str line "\n")))
   test)
 
@@ -320,7 +328,9 @@
      :after-check           (choice :linger :exit)
      :unknown-status        status
      :checker-failed-status status
-     :check-line            (choice :verdict :checked)}))
+     :check-line            (choice :verdict :checked)
+     :properties            ["true or false" boolean?]
+     :events                (choice :auto :on :off)}))
 
 (defn- check-options!
   "Throws if an option of a test is not what it may be. Returns the test."
@@ -409,6 +419,12 @@
    (choice "--check-line"
            "What the check prints: the verdict, or just \"checked\". Default: verdict"
            :verdict :checked)
+   [nil "--[no-]properties"
+    "Make the test's verdicts properties in Antithesis' report. Default: inside Antithesis"
+    :id :properties]
+   (choice "--events"
+           "Make operations events there: on, off, or unless they are too many. Default: auto"
+           :auto :on :off)
    [nil "--test-count NUMBER" "Only 1: test commands drive one test"
     :default  1
     :parse-fn #(Long/parseLong %)
@@ -429,7 +445,10 @@
   (let [run  (stopping/run)
         test (cond-> test
                (and (nil? (:after-check test)) (native/inside-antithesis?))
-               (assoc :after-check :linger))]
+               (assoc :after-check :linger)
+
+               (not (false? (:properties test)))
+               antithesis/test)]
     (stopping/on-signals! run)
     (let [test' (try (run-test! test run)
                      (catch Throwable t

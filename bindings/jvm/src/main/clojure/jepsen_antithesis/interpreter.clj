@@ -12,7 +12,8 @@
             [jepsen.generator [context :as gc]
                               [interpreter :as gi]]
             [jepsen.store.format :as store.format]
-            [jepsen-antithesis [lines :as lines]
+            [jepsen-antithesis [core :as antithesis]
+                               [lines :as lines]
                                [main-gen :as main-gen]
                                [native :as native]])
   (:import (java.util Collections
@@ -234,6 +235,7 @@
   "Ends the main phase. `phase` is what the test's phase becomes: the check, or
   :final if we go on without one."
   [{:keys [test] :as state} phase now]
+  (antithesis/event! "jepsen phase" {:phase :final})
   (reset! (:antithesis-phase test) phase)
   (-> state
       (assoc :final-since   now

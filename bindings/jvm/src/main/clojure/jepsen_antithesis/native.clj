@@ -15,12 +15,11 @@
                                   (recur))))))"
   (:require [clojure.java.io :as io]
             [clojure.string :as str])
-  (:import (java.io FileOutputStream
-                    IOException)
-           (java.nio.charset StandardCharsets)
+  (:import (java.nio.charset StandardCharsets)
            (java.nio.file Path)
            (java.time Duration)
-           (org.jepsenantithesis Completion
+           (org.jepsenantithesis Antithesis
+                                 Completion
                                  Composer
                                  Kind
                                  Options
@@ -226,10 +225,12 @@
   [^Composer composer]
   (.close composer))
 
+(Antithesis/language "Clojure" (clojure-version))
+
 (defn inside-antithesis?
   "Does this process run inside Antithesis?"
   []
-  (not (str/blank? (System/getenv "ANTITHESIS_OUTPUT_DIR"))))
+  (Antithesis/inside))
 
 (defn setup-complete!
   "Tells Antithesis that test commands may start now. Call it once the composer
@@ -237,15 +238,4 @@
   If Antithesis' output directory cannot be written to, says so in one line on
   stderr, and returns."
   []
-  (when (inside-antithesis?)
-    (let [file (io/file (System/getenv "ANTITHESIS_OUTPUT_DIR") "sdk.jsonl")]
-      (try
-        ; One write: events of other processes may be written at the same time.
-        (with-open [out (FileOutputStream. file true)]
-          (.write out (.getBytes (str "{\"antithesis_setup\":{\"status\":"
-                                      "\"complete\",\"details\":null}}\n"))))
-        (catch IOException e
-          (binding [*out* *err*]
-            (println (str "WARN: Antithesis cannot be told that the setup is complete: "
-                          (.getMessage e) ". Does the directory in"
-                          " $ANTITHESIS_OUTPUT_DIR exist?"))))))))
+  (Antithesis/setupComplete nil))

@@ -1,13 +1,14 @@
 (ns jepsen-antithesis.command-test
   "The `antithesis` command, as a process."
-  (:require [clojure.java.io :as io]
+  (:require [clojure.data.json :as json]
+            [clojure.java.io :as io]
+            [clojure.set :as set]
             [clojure.string :as str]
             [clojure.test :refer :all]
             [jepsen [cli :as cli]
                     [client :as client]
                     [store :as store]]
             [jepsen-antithesis [composer :as composer]
-                               [native :as native]
                                [runs :refer :all]
                                [scripts :refer :all]])
   (:import (java.util.concurrent TimeUnit)))
@@ -136,21 +137,80 @@
         (is (= [status "checked"] (says (result (check! dir)))))
         (is (= status (exit harness)))))))
 
+(defn told
+  "What was told to Antithesis, by an output directory: a seq of [kind message]."
+  [output-dir]
+  (->> (str/split-lines (slurp (io/file output-dir "sdk.jsonl")))
+       (mapcat #(json/read-str % :key-fn keyword))))
+
+(defn asserted
+  "The assertions in an output directory, as [type message hit condition]."
+  [output-dir]
+  (->> (told output-dir)
+       (filter (comp #{:antithesis_assert} first))
+       (map (comp (juxt :display_type :message :hit :condition) second))
+       set))
+
 (deftest inside-antithesis-test
   (with-temp-dir tmp
     (let [dir     (str tmp "/control")
-          _       (.mkdir (io/file tmp "output"))
-          harness (harness! dir (str tmp "/output"))]
+          output  (str tmp "/output")
+          _       (.mkdir (io/file output))
+          harness (harness! dir output)]
       (is (= :main (:f (op (result (op! dir))))))
-      (testing "Antithesis was told before the first operation"
-        (is (= "{\"antithesis_setup\":{\"status\":\"complete\",\"details\":null}}\n"
-               (slurp (io/file tmp "output" "sdk.jsonl")))))
+      (testing "Antithesis was told before the first operation, once"
+        (is (= [:antithesis_sdk :antithesis_setup]
+               (->> (told output) (map first) (remove #{:antithesis_assert}) (take 2))))
+        (is (= "Clojure" (get-in (into {} (told output)) [:antithesis_sdk :language :name])))
+        (is (= 1 (count (filter (comp #{:antithesis_setup} first) (told output))))))
       (testing "it lingers"
         (is (= {:exit 0, :out "checked: valid\n", :err ""}
                (result (check! dir)) (result (check! dir))))
         (is (.isAlive harness)))
+      (testing "verdicts and operations are properties"
+        (is (= #{["Always" "checker" true true]
+                 ["Sometimes" "checker has a verdict" true true]
+                 ["Reachable" "invoke :main" true true]
+                 ["Reachable" "invoke :final" true true]
+                 ["Sometimes" "ok :main" true true]
+                 ["Sometimes" "ok :final" true true]}
+               (set (filter #(nth % 2) (asserted output)))))
+        (testing "each of which is declared before"
+          (is (set/subset? #{["Always" "checker" false false]
+                             ["Sometimes" "checker has a verdict" false false]
+                             ["Sometimes" "ok :main" false false]}
+                           (asserted output)))))
+      (testing "phases and operations are events"
+        (let [events (map (fn [[k v]] [k (dissoc v :value)]) (told output))]
+          (is (= ["main" "final" "checked"]
+                 (keep #(:phase (second %)) (filter (comp #{(keyword "jepsen phase")} first) events))))
+          (is (= {:f "main", :process 0, :index 0, :type "invoke"}
+                 (second (first (filter (comp #{(keyword "jepsen invoke")} first) events)))))))
       (.destroy harness)
       (is (= 0 (exit harness))))))
+
+(deftest a-violation-is-a-property-that-fails-test
+  (with-temp-dir tmp
+    (let [dir     (str tmp "/control")
+          output  (str tmp "/output")
+          _       (.mkdir (io/file output))
+          harness (harness! dir output "--broken" "--after-check" "exit")]
+      (result (op! dir))
+      (is (= [1 "checked: invalid"] ((juxt :exit line) (result (check! dir)))))
+      (is (= 1 (exit harness)))
+      (is (contains? (asserted output) ["Always" "checker" true false])))))
+
+(deftest no-properties-test
+  (with-temp-dir tmp
+    (let [dir     (str tmp "/control")
+          output  (str tmp "/output")
+          _       (.mkdir (io/file output))
+          harness (harness! dir output "--no-properties" "--after-check" "exit")]
+      (result (op! dir))
+      (result (check! dir))
+      (is (= 0 (exit harness)))
+      (is (= [:antithesis_sdk :antithesis_setup] (take 2 (map first (told output)))))
+      (is (= #{} (asserted output))))))
 
 (defn log-of
   "What the harness on a control directory has printed."
@@ -214,7 +274,7 @@
         (is (= [0 "checked: valid"] ((juxt :exit line) (result (check! dir)))))
         (is (= 0 (exit harness)))
         (is (re-find #"run! has returned" (log-of dir)))
-        (is (= 1 (count (re-seq #"WARN: Antithesis cannot be told .*missing" (log-of dir)))))))))
+        (is (= 1 (count (re-seq #"jepsen-antithesis: cannot write to .*missing" (log-of dir)))))))))
 
 (deftest end-of-the-jvm-test
   (testing "a program that calls run! and is told to end stores its history too"

@@ -174,6 +174,20 @@ final class Native {
 
   static native void jep_free(long composer);
 
+  static native int jep_inside_antithesis();
+
+  static native int jep_language(byte[] name, byte[] version);
+
+  static native int jep_setup_complete(byte[] details);
+
+  static native int jep_event(byte[] name, byte[] details);
+
+  static native int jep_declare(int type, byte[] message);
+
+  static native int jep_assert(int type, byte[] message, int condition, byte[] details);
+
+  static native int jep_random(long[] out);
+
   static native long jep_strerror(int code);
 
   static native long jep_version();

@@ -91,6 +91,9 @@ class AbiTest {
     for (Phase phase : Phase.values()) {
       ours.put("PHASE_" + phase, phase.ordinal());
     }
+    for (Antithesis.AssertType type : Antithesis.AssertType.values()) {
+      ours.put("ASSERT_" + type, type.code);
+    }
     for (Class<?> error : ComposerException.class.getDeclaredClasses()) {
       if (error != ComposerException.Closed.class) {
         String name = error.getSimpleName().replaceAll("([a-z])([A-Z])", "$1_$2").toUpperCase();

@@ -19,7 +19,10 @@ class ClojureTest {
 
   @TestFactory
   Stream<DynamicTest> ofTheComposer() {
-    return Stream.of("jepsen-antithesis.native-test", "jepsen-antithesis.verdict-test")
+    return Stream.of(
+            "jepsen-antithesis.native-test",
+            "jepsen-antithesis.json-test",
+            "jepsen-antithesis.verdict-test")
         .flatMap(ClojureTest::testsOf);
   }
 
@@ -36,6 +39,7 @@ class ClojureTest {
       Assumptions.abort(skipped);
     }
     return Stream.of(
+            "jepsen-antithesis.core-test",
             "jepsen-antithesis.main-gen-test",
             "jepsen-antithesis.composer-test",
             "jepsen-antithesis.conformance-test",
