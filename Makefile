@@ -1,10 +1,12 @@
 # make            the library and the command
-# make demo       a bank on SQLite, tested by a Python harness (BUG=1: a broken bank)
+# make rehearse   the Test Composer on this machine: jepsen-composer rehearse and report
+# make demo       a bank on SQLite and its Python harness, rehearsed with faults (BUG=1: a broken bank)
 # make test       every test of every language
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
+# make test-rehearse  the long form of the rehearsal's tests: every planted bug, 200 timelines of each bank
 # make soak       the long form of the soak tests; STORM=600 seconds for each storm
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path
@@ -28,7 +30,7 @@ COMMAND := $(RELEASE)/jepsen-composer
 MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
-.PHONY: all lib command demo test test-rust test-model test-msrv test-static-command test-install \
+.PHONY: all lib command rehearse demo test test-rehearse test-rust test-report test-model test-msrv test-static-command test-install \
 	test-python test-jvm test-jepsen install install-files bench soak header clean
 
 all: lib command
@@ -48,15 +50,29 @@ command:
 	@mkdir -p $(RELEASE)
 	@CARGO="$(CARGO)" MUSL=$(MUSL) command/build $(COMMAND)
 
-demo: all
+# Beside the command, which looks for it there.
+rehearse:
+	$(CARGO) build --profile tool --locked --package jepsen-composer-rehearse
+	ln -f target/tool/jepsen-composer-rehearse $(RELEASE)/jepsen-composer-rehearse
+
+demo: all rehearse
 	@$(PYTHON) examples/demo.py $(if $(BUG),--bug)
 
-test: test-rust test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
+test: test-rust test-report test-model test-msrv test-static-command test-install test-python test-jvm test-packaging
 
 # The library first: the tests of C programs link to it.
 test-rust: all
 	$(CARGO) build --locked --package jepsen-antithesis --lib
 	$(CARGO) test --locked --no-fail-fast
+	$(CARGO) test --locked --no-fail-fast --package jepsen-composer-rehearse
+
+# The report in a browser.
+test-report: $(VENV)/.made
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then \
+		set -e; $(CARGO) build --locked --package jepsen-composer-rehearse; \
+		$(VENV)/pip install --quiet -r rehearse/tests/report/requirements.txt; \
+		$(VENV)/python -m pytest -q rehearse/tests/report; \
+	else echo "test-report: skipped, no chromium is installed (apt-get install chromium)"; fi
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
@@ -77,7 +93,7 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 	$(VENV)/pip install --quiet -r $<
 	touch $@
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging rehearse/tests/report
 
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
@@ -126,6 +142,9 @@ include packaging/dist.mk
 
 bench: all
 	benches/run
+
+test-rehearse: all
+	JEPSEN_REHEARSE_LONG=1 $(CARGO) test --locked --package jepsen-composer-rehearse -- --nocapture
 
 soak: all
 	JEPSEN_SOAK=1 JEP_TEST_LONG=1 $(CARGO) test --locked --release --package jepsen-antithesis --test soak -- --nocapture

@@ -36,13 +36,6 @@ done
 [ "$(readlink "$work/stage/opt/jep/share/jepsen-antithesis/composer/check")" = command ] ||
 	fail "composer/check does not lead to composer/command"
 
-# The demo, where the terminal knows only ASCII: whole lines of plain characters.
-LC_ALL=C PYTHONUTF8=0 PYTHONCOERCECLOCALE=0 python3 "$root/examples/demo.py" --ops 40 --kills 2 > "$work/demo" ||
-	fail "the demo failed"
-! LC_ALL=C grep -q '[^ -~]' "$work/demo" || fail "the demo prints more than ASCII"
-[ "$(grep -c '{:type.*{:type' "$work/demo")" -eq 0 ] || fail "the demo prints two results in a line"
-tail -n 1 "$work/demo" | grep -qx 'Verdict: valid' || fail "the demo has no verdict"
-
 # Installed for use.
 usr=$work/usr
 make -s -C "$root" install PREFIX="$usr"

@@ -7,7 +7,7 @@ use crate::options::{
     DEFAULT_OP_TIMEOUT, DEFAULT_WAIT, INSTALLED_OP_LOST, Options, seconds, status,
 };
 use crate::protocol::{EXIT_LOST, Kind, default_dir};
-use crate::{called, client, helper_file, setup_complete};
+use crate::{called, client, helper_file, setup_complete, sibling};
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::Parser;
 use std::ffi::OsString;
@@ -55,6 +55,11 @@ jepsen-composer: Antithesis test commands for a Jepsen-style harness
       Tell Antithesis that testing may begin. Call it once the harness is open, never
       from a test command.
 
+  jepsen-composer rehearse [OPTION]... TEMPLATE_DIR... [-- HARNESS COMMAND]
+  jepsen-composer report DIR...
+      Play the Test Composer on this machine, and make reports; --help has the options.
+      A program of its own, jepsen-composer-rehearse, beside this one or on PATH.
+
 Called by a name that ends in _op or _check (an extension may follow), it is that test
 command, with the options in helper_jepsen.conf beside it.
 
@@ -79,10 +84,14 @@ pub fn run(args: Vec<OsString>) -> Result<u8, Failure> {
     let Some(command) = args.next() else {
         // Antithesis calls its commands without arguments.
         return Err(Failure::usage(match name.starts_with(b"jepsen-composer") {
-            true => "op, check, install, init or setup-complete?".to_owned(),
+            true => "op, check, install, init, setup-complete, rehearse or report?".to_owned(),
             false => called::explain(name).unwrap_or_default(),
         }));
     };
+    if matches!(command.as_bytes(), b"rehearse" | b"report") {
+        crate::sys::open_standard_descriptors();
+        return Err(sibling::run(command, args));
+    }
     let parser = Parser::from_args(args);
     match command.as_bytes() {
         b"op" => request(Options::new(Kind::Op, false), parser),

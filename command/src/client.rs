@@ -5,8 +5,10 @@ use crate::failure::{EXIT_IO, Failure};
 use crate::harness::{Harness, Outcome, Request};
 use crate::options::Options;
 use crate::outside::{End, Outside};
+use crate::protocol::Kind;
 use crate::result::Received;
 use std::fmt::Display;
+use std::time::Duration;
 
 /// How many harnesses may let the request go untaken before the command gives up.
 const MAX_ATTEMPTS: usize = 10;
@@ -54,9 +56,18 @@ pub fn run(options: &Options) -> Result<u8, Failure> {
                 }
             }
         }
-        // One that closes has removed its `.alive` before it lets anybody go.
-        let found = Harness::find(&options.dir).map_err(|failed| lost(options, failed))?;
-        harness = found.ok_or_else(|| lost(options, "the harness ended without a result"))?;
+        // One that closes has removed its `.alive` before it lets anybody go. Its container may be started
+        // again: there is no verdict yet, and the next harness gives one. Operations need not wait.
+        let patience = match options.kind {
+            Kind::Op => Duration::ZERO,
+            Kind::Check => options.wait,
+        };
+        let awaited = await_harness(&options.dir, patience, &outside);
+        harness = match awaited.map_err(|failed| lost(options, failed))? {
+            Awaited::Came(harness) => harness,
+            Awaited::Nobody => return Err(lost(options, "the harness ended without a result")),
+            Awaited::Ended(end) => return Err(ended(options, end)),
+        };
     }
     let why = format!("the harness gave no result, {MAX_ATTEMPTS} times");
     Err(lost(options, why))

@@ -30,6 +30,7 @@ mod outside;
 mod protocol;
 mod result;
 mod setup_complete;
+mod sibling;
 mod sys;
 
 use failure::Failure;

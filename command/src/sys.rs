@@ -2,7 +2,7 @@
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::io::Errno;
-use std::ffi::c_int;
+use std::ffi::{CStr, CString, c_char, c_int};
 use std::marker::PhantomData;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering::SeqCst};
@@ -34,6 +34,17 @@ pub fn open_standard_descriptors() {
             }
         }
     }
+}
+
+/// Becomes another program, which is looked for on `PATH` when there is no slash in its name. Returns
+/// only when that failed, with the reason.
+pub fn exec(program: &CStr, arguments: &[CString]) -> Errno {
+    let mut pointers: Vec<*const c_char> = arguments.iter().map(|text| text.as_ptr()).collect();
+    pointers.push(null());
+    // SAFETY: the program's name is a string, and the arguments are a list of strings that ends in NULL;
+    // all of them live until the call returns.
+    unsafe { libc::execvp(program.as_ptr(), pointers.as_ptr()) };
+    Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::INVAL)
 }
 
 /// C's entry. Rust's own would open closed standard descriptors and ignore SIGPIPE: then neither a

@@ -382,6 +382,34 @@ fn a_harness_that_closes_lets_go() {
     assert!(place.left().is_empty(), "{:?}", place.left());
 }
 
+/// As a container that is stopped and started again while a check arrives.
+#[test]
+fn a_check_that_nobody_took_goes_to_the_next_harness() {
+    let place = Place::new();
+    let composer = place.open();
+    let check = place.start("check");
+    until("it is published", || place.left().len() == 1);
+    composer.close().unwrap();
+    drop(composer);
+    let composer = place.open();
+    answer(&composer, 1, b"invalid\n");
+    let ended = check.end();
+    assert_eq!((ended.status, ended.text()), (1, "invalid\n"));
+
+    // No other comes.
+    let place = Place::new();
+    let composer = place.open();
+    let check = place.start("check --wait 0.3");
+    until("it is published", || place.left().len() == 1);
+    composer.close().unwrap();
+    let ended = check.end();
+    ended.assert_no_result(75);
+    assert!(
+        ended.stderr.contains("the harness ended without a result"),
+        "{ended:?}"
+    );
+}
+
 #[test]
 fn a_killed_harness_leaves_nobody_waiting() {
     let place = Place::new();

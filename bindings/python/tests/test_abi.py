@@ -24,6 +24,7 @@ C_TYPES: dict[str, Any] = {
     "uint32_t": ctypes.c_uint32,
     "int64_t": ctypes.c_int64,
     "uint64_t": ctypes.c_uint64,
+    "uint64_t*": ctypes.POINTER(ctypes.c_uint64),
     "void": None,
     "const char*": ctypes.c_char_p,
     "char*": ctypes.c_char_p,

@@ -528,52 +528,6 @@ class TestProcess:
         assert counts[-1] == len(history.invokes())
 
 
-class TestSdk:
-    """With Antithesis' own package installed, it is what is told."""
-
-    @pytest.mark.parametrize("installed", [True, False])
-    def test_set_up_complete(self, driver: Driver, installed: bool) -> None:
-        pytest.importorskip("antithesis", reason="Antithesis' package is not installed")
-        told = driver.tmp / "local.jsonl"
-        text = "import jepsen_antithesis; jepsen_antithesis.setup_complete({'by': 'test'})"
-        path = f"sys.path.append({str(Path(cli.__file__).parents[1])!r})"
-        # Without the site's packages, there is only this one.
-        argv = ["-c", text] if installed else ["-I", "-S", "-c", f"import sys; {path}; {text}"]
-        script = driver.python(
-            *argv,
-            ANTITHESIS_SDK_LOCAL_OUTPUT=str(told),
-            ANTITHESIS_OUTPUT_DIR=str(driver.tmp),
-        )
-        assert script.result()[0] == 0
-        by_package = told.exists() and told.read_text()
-        by_hand = (driver.tmp / "sdk.jsonl").exists() and (driver.tmp / "sdk.jsonl").read_text()
-        assert bool(by_package) is installed
-        assert bool(by_hand) is not installed
-        setup = json.loads((by_package or by_hand or "").splitlines()[-1])["antithesis_setup"]
-        assert setup == {"status": "complete", "details": {"by": "test"}}
-
-    @pytest.mark.parametrize(
-        ("flags", "env", "source"),
-        [
-            ((), {}, "Random"),
-            ((), {"ANTITHESIS_OUTPUT_DIR": "/nowhere"}, "AntithesisRandom"),
-            (("-S",), {"ANTITHESIS_OUTPUT_DIR": "/nowhere"}, "SystemRandom"),
-        ],
-    )
-    def test_randomness_is_antithesis_own(
-        self, driver: Driver, flags: tuple[str, ...], env: dict[str, str], source: str
-    ) -> None:
-        pytest.importorskip("antithesis", reason="Antithesis' package is not installed")
-        text = (
-            "from jepsen_antithesis.rand import rng, seed; seed(7);"
-            "assert sorted(rng.sample(range(99), 99)) == list(range(99));"
-            "print(type(rng).__name__)"
-        )
-        path = str(Path(cli.__file__).parents[1])
-        script = driver.start(sys.executable, *flags, "-c", text, PYTHONPATH=path, **env)
-        assert script.result() == (0, f"{source}\n")
-
-
 def test_twenty_thousand_operations_a_minute(driver: Driver) -> None:
     """Raw clients, ten at a time: at least 20,000 a minute, on whatever machine this is."""
     harness = driver.python(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -301,6 +302,56 @@ class TestProcesses:
                 os.kill(inner, signal.SIGKILL)
             finally:
                 process.kill()
+
+    def test_a_process_of_another_user_whose_namespaces_may_not_be_read(
+        self, running: Running
+    ) -> None:
+        """Root in a container without CAP_SYS_PTRACE, and a database with a user of its own."""
+        if os.getuid() != 0 or not shutil.which("setpriv"):
+            pytest.skip("needs root and setpriv")
+        database = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sleep", "1000"]
+        program = (
+            "import os, sys\n"
+            "from jepsen_antithesis import nemesis\n"
+            "pid = int(sys.argv[1])\n"
+            "try:\n"
+            "    os.readlink(f'/proc/{pid}/ns/pid')\n"
+            "except PermissionError:\n"
+            "    op = {'f': 'kill', 'value': None}\n"
+            "    print(nemesis.processes(pid).invoke({}, op)['value'])\n"
+        )
+        without = ["setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace"]
+        with subprocess.Popen(database) as process:
+            try:
+                cmdline = Path(f"/proc/{process.pid}/cmdline")
+                eventually(lambda: cmdline.read_bytes().startswith(b"sleep"))
+                source = str(Path(nemesis.__file__).parents[2])
+                harness = subprocess.run(
+                    [*without, sys.executable, "-c", program, str(process.pid)],
+                    env={**os.environ, "PYTHONPATH": source},
+                    capture_output=True,
+                    text=True,
+                )
+                if not harness.stdout:
+                    pytest.skip(f"capabilities cannot be dropped here: {harness.stderr}")
+                assert harness.stdout == f"['killed', [{process.pid}]]\n"
+                assert process.wait(LONG) == -signal.SIGKILL
+            finally:
+                process.kill()
+
+    @pytest.mark.parametrize(
+        ("path", "group", "within"),
+        [
+            ("/", "/", True),
+            ("/a/b", "/a", True),
+            ("/ab", "/a", False),
+            ("/", "/a", False),
+            ("/system.slice/db", "/user.slice", False),
+            ("/../other", "/", False),
+        ],
+    )
+    def test_control_groups(self, path: str, group: str, within: bool) -> None:
+        assert signalling._is_within(path, group) is within
 
     def test_a_number_that_another_process_has_by_now(self, running: Running) -> None:
         pid = running.start()

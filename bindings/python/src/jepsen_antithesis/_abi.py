@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import keyword
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -111,16 +112,30 @@ class Library:
     stats: Callable[..., int]
     close: Callable[..., int]
     free: Callable[..., None]
+    inside_antithesis: Callable[..., int]
+    language: Callable[..., int]
+    setup_complete: Callable[..., int]
+    event: Callable[..., int]
+    declare: Callable[..., int]
+    assert_: Callable[..., int]
+    random: Callable[..., int]
     strerror: Callable[..., bytes]
     version: Callable[..., bytes]
     abi_version: Callable[..., int]
 
     def _bind(self, dll: ctypes.CDLL) -> None:
         for name, (restype, argtypes) in PROTOTYPES.items():
-            function = getattr(dll, name)
+            try:
+                function = getattr(dll, name)
+            except AttributeError:
+                raise LibraryError(
+                    f"{dll._name} has no function {name}: it is older than this module. Install "
+                    "the module and the library from the same release."
+                ) from None
             function.restype = restype
             function.argtypes = argtypes
-            setattr(self, name.removeprefix("jep_"), function)
+            name = name.removeprefix("jep_")
+            setattr(self, f"{name}_" if keyword.iskeyword(name) else name, function)
 
 
 class _Functions(Library):

@@ -26,7 +26,7 @@ from typing import Any, NoReturn, TypeAlias
 
 from . import antithesis, core, rand, serve
 from .errors import ComposerError, LibraryError
-from .options import DEFAULTS, OptionError
+from .options import DEFAULTS, OptionError, option
 from .store import StoreError
 from .types import Test
 from .verdict import Verdict, verdict
@@ -105,7 +105,8 @@ def antithesis_cmd(
     opt_fn: Callable[[Options], Options] | None = None,
 ) -> Command:
     """``antithesis``: runs the test as Antithesis' test commands say; see `core.run_antithesis`.
-    Comes with ``analyze`` too.
+    Its verdict, its checkers and its clients' operations are properties (`antithesis.test`), unless
+    ``--no-properties`` is given. Comes with ``analyze`` too.
 
     The parameters are those of `single_test_cmd`.
     """
@@ -119,6 +120,8 @@ def antithesis_cmd(
         if antithesis.inside():
             # The container has to stay up.
             test.setdefault("after_check", "linger")
+        if option(test, "properties"):
+            test = antithesis.test(test)
         return _exit_status(core.run_antithesis(test))
 
     help = "run the test as Antithesis' test commands say"
@@ -414,6 +417,17 @@ def _driven_opt_spec(parser: argparse.ArgumentParser) -> None:
         metavar="STATUS",
         help=f"exit status of a check when a checker failed {_default('checker_failed_status')}",
     )
+    add(
+        "--no-properties",
+        dest="properties",
+        action="store_false",
+        help="tell Antithesis of no properties but the test's own",
+    )
+    add(
+        "--events",
+        choices=("auto", "on", "off"),
+        help="tell Antithesis of operations; auto: up to 100 a second (default: auto)",
+    )
     parser.argument_default = None
 
 
@@ -432,6 +446,8 @@ _DRIVEN_KEYS = {
     "setup_timeout",
     "unknown_status",
     "checker_failed_status",
+    "properties",
+    "events",
     "store_dir",
 }
 

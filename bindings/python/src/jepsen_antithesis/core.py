@@ -33,6 +33,11 @@ or fails, its results are unknown and say why, and what is known of the history 
 ``setup_timeout``    seconds that the set-up may take, for commands may wait already; default: 600
 ``unknown_status``   the exit status of a check whose verdict is unknown; default: 0
 ``checker_failed_status`` the exit status of a check when a checker failed; default: 1
+``properties``       False: the ``antithesis`` command does not wrap the test by `antithesis.test`,
+                     and nothing is checked online
+``events``           whether operations are events for Antithesis: ``on``, ``off``, or ``auto``
+                     (default), up to 100 operations a second
+``fs``               the ``f``s of the clients' operations, to declare their properties
 ==================== =========================================================================
 """
 
@@ -52,6 +57,7 @@ from typing import Any
 
 from . import antithesis, checker, client, generator, nemesis
 from . import verdict as verdicts
+from .antithesis import events
 from .client.awaiting import Loop
 from .composer import Composer, Signal
 from .history import History
@@ -267,6 +273,7 @@ def _analyze(test: Test) -> Test:
     opts = {"dir": store.path if store else None}
     results = checker.check_safe(test["checker"], test, test["history"], opts)
     test["results"] = results
+    events.phase(test, "checked")
     if store is not None:
         store.save_results(results)
     verdict = {

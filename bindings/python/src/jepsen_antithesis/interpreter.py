@@ -22,6 +22,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from . import edn
+from .antithesis import events
+from .antithesis.observing import Observers
 from .composer import Composer, FifoOp, Kind, Phase, Signal
 from .context import context
 from .copies import own
@@ -130,6 +132,7 @@ class _Interpreter:
         self.origin: int = test.get("relative_time_origin") or time.monotonic_ns()
         self.history: History = test["history"]
         self.progress = Progress(sys.stderr)
+        self.observers = Observers(test)
 
         self.bell: Composer | _Bell = _Bell() if driven is None else driven.composer
         self.completions: deque[tuple[Worker, Op]] = deque()
@@ -159,9 +162,11 @@ class _Interpreter:
     # The life of a test
 
     def run(self) -> History:
+        events.phase(self.test, "main")
         try:
             while self.step():
                 pass
+            self.observers.finish()
             self.dismiss(self.patience())
         except BaseException as error:
             log.info("Shutting down workers after an abnormal end")
@@ -399,6 +404,7 @@ class _Interpreter:
             if self.store is not None:
                 self.store.journal(op)
             self.history.append(op)
+            self.observers.observe(op)
         return op
 
     def record_completions(self) -> None:
@@ -501,6 +507,7 @@ class _Interpreter:
             return
         self.main = False
         self.driven.main.over = True
+        events.phase(self.test, "final")
         self.check_taken_at = time.monotonic()
         self.pending_since = None
         if self.driven.check is None:

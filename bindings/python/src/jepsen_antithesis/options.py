@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
-from .checker import Checker
+from .checker.checking import Checker
 from .types import Test
 
 DEFAULTS: Final[Mapping[str, Any]] = {
@@ -17,6 +17,8 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "after_check": "exit",
     "unknown_status": 0,
     "checker_failed_status": 1,
+    "properties": True,
+    "events": "auto",
 }
 """What a test means that does not say otherwise. Other languages' harnesses mean the same:
 conformance/defaults.json has the table.
@@ -49,6 +51,10 @@ def _are_nodes(value: Any) -> bool:
     if not isinstance(value, (list, tuple)) or not value:
         return False
     return all(isinstance(node, str) for node in value)
+
+
+def _is_collection(value: Any) -> bool:
+    return isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
 
 
 def _is_count(value: Any) -> bool:
@@ -103,4 +109,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "setup_timeout": _PATIENCE,
     "unknown_status": _STATUS,
     "checker_failed_status": _STATUS,
+    "properties": (lambda value: isinstance(value, bool), "True or False"),
+    "events": _is_one_of("auto", "on", "off"),
+    "fs": (_is_collection, "a list of the f's of the clients' operations"),
 }

@@ -12,6 +12,7 @@ runs out of memory or time (MemoryError, TimeoutError and its like) is unknown a
 
 from __future__ import annotations
 
+from . import online
 from .banks import bank
 from .checking import (
     FAILED,
@@ -54,6 +55,7 @@ __all__ = [
     "log_file_pattern",
     "merge_valid",
     "one_line",
+    "online",
     "perf",
     "queue",
     "rate_graph",

@@ -16,22 +16,6 @@ def bank(*, negative_balances: bool = False) -> Check:
     sum to ``test["total_amount"]``, and, unless `negative_balances`, have none below zero.
     """
 
-    def problem(test: Test, accounts: frozenset[Any], op: Op) -> Result | None:
-        balances: Mapping[Any, Any] = op["value"] or {}
-        unexpected = [a for a in balances if a not in accounts]
-        if unexpected:
-            return {"type": "unexpected-key", "unexpected": unexpected, "op": op}
-        missing = [a for a, balance in balances.items() if balance is None]
-        if missing:
-            return {"type": "nil-balance", "nils": missing, "op": op}
-        total = sum(balances.values())
-        if total != test["total_amount"]:
-            return {"type": "wrong-total", "total": total, "op": op}
-        negative = [balance for balance in balances.values() if balance < 0]
-        if negative and not negative_balances:
-            return {"type": "negative-value", "negative": negative, "op": op}
-        return None
-
     def badness(test: Test, error: Result) -> float:
         match error["type"]:
             case "unexpected-key":
@@ -48,7 +32,7 @@ def bank(*, negative_balances: bool = False) -> Check:
         reads = history.filter(lambda op: op["f"] == "read" and is_ok(op))
         by_type: dict[str, list[Result]] = defaultdict(list)
         for op in reads:
-            error = problem(test, accounts, op)
+            error = problem(test, accounts, op, negative_balances)
             if error is not None:
                 by_type[error["type"]].append(error)
         firsts = [errors[0] for errors in by_type.values()]
@@ -72,3 +56,23 @@ def bank(*, negative_balances: bool = False) -> Check:
         }
 
     return check
+
+
+def problem(
+    test: Test, accounts: frozenset[Any], read: Op, negative_balances: bool
+) -> Result | None:
+    """What is wrong with a read of `accounts` that succeeded; None when nothing is."""
+    balances: Mapping[Any, Any] = read["value"] or {}
+    unexpected = [a for a in balances if a not in accounts]
+    if unexpected:
+        return {"type": "unexpected-key", "unexpected": unexpected, "op": read}
+    missing = [a for a, balance in balances.items() if balance is None]
+    if missing:
+        return {"type": "nil-balance", "nils": missing, "op": read}
+    total = sum(balances.values())
+    if total != test["total_amount"]:
+        return {"type": "wrong-total", "total": total, "op": read}
+    negative = [balance for balance in balances.values() if balance < 0]
+    if negative and not negative_balances:
+        return {"type": "negative-value", "negative": negative, "op": read}
+    return None

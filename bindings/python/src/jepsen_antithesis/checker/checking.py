@@ -24,6 +24,11 @@ UNKNOWN = "unknown"
 FAILED = "checker_failed"
 """The key of a result whose checker failed; its value is the exception, in one line."""
 
+OWN_ASSERTIONS = "own_assertions"
+"""An attribute: true for a checker that asserts by itself what Antithesis is to be told of it, or
+that has nothing to tell. `antithesis.checker_plus` leaves it alone.
+"""
+
 Result: TypeAlias = dict[str, Any]
 Opts: TypeAlias = dict[str, Any]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from ..history import History
 from ..types import Test
@@ -14,20 +15,23 @@ def unbridled_optimism() -> Check:
     return lambda test, history, opts: {"valid": True}
 
 
-def compose(checkers: Mapping[str, Check]) -> Check:
+def compose(checkers: Mapping[str, Check]) -> Compose:
     """Runs several checkers, and merges their verdicts; each one's result under its name, but that
     of one named ``"valid"`` under ``"valid (checker)"``.
     """
-    return _Composed(dict(checkers))
+    return Compose(dict(checkers))
 
 
-class _Composed:
-    """See `compose`. A class, so that it can be sent to another process if its parts can."""
+@dataclass(frozen=True)
+class Compose:
+    """What `compose` makes: its `checkers` can be looked at. It can be sent to another process if
+    they can.
+    """
 
-    def __init__(self, checkers: Mapping[str, Check]) -> None:
-        self.checkers = checkers
+    checkers: Mapping[str, Check]
 
     def check(self, test: Test, history: History, opts: Opts) -> Result:
+        """The results of all."""
         results = {name: check_safe(c, test, history, opts) for name, c in self.checkers.items()}
         valid = merge_valid(r["valid"] for r in results.values())
         if "valid" in results:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from ..history import History, is_client_op, is_info, is_invoke
 from ..types import Op, Test
-from .checking import UNKNOWN, Check, Opts, Result, merge_valid
+from .checking import OWN_ASSERTIONS, UNKNOWN, Check, Opts, Result, merge_valid
 
 
 def stats() -> Check:
@@ -36,6 +36,8 @@ def stats() -> Check:
         valid = merge_valid(r["valid"] for r in results.values())
         return {**everything, "by_f": results, "valid": valid}
 
+    # That an ``f`` succeeds is what the wrapped client asserts.
+    setattr(check, OWN_ASSERTIONS, True)
     return check
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import store
-from ..checker.checking import Check, Opts, Result, check_safe, merge_valid
+from ..checker.checking import Check, Checker, Opts, Result, check_safe, merge_valid
 from ..edn import text
 from ..history import History
 from ..types import Test
@@ -22,7 +22,7 @@ DIR = "independent"
 """The directory, in that of the test, in which each key has its own."""
 
 
-def checker(checker: Check, *, processes: int | None = None) -> Check:
+def checker(checker: Check, *, processes: int | None = None) -> Checker:
     """Checks the history of each key (see `subhistories`) with `checker`. Valid if each is.
 
     ``results`` has the result of each key, ``failures`` the keys whose history is not valid. The

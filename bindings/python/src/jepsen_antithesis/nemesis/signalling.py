@@ -135,15 +135,22 @@ def _in_this_container(pid: int) -> bool:
     except OSError:
         return False
     try:
-        own, other = _cgroup("self"), _cgroup(str(pid))
+        own, other = _cgroups("self"), _cgroups(str(pid))
     except OSError:
         return False
-    return other == own or (other.startswith(own.rstrip("/") + "/") and "/.." not in other)
+    return own.keys() == other.keys() and all(_is_within(other[h], own[h]) for h in own)
 
 
-def _cgroup(pid: str) -> str:
+def _cgroups(pid: str) -> dict[str, str]:
+    """A process' control group in each hierarchy."""
     lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    return lines[-1].rpartition(":")[2] if lines else "/"
+    return {hierarchy: path for hierarchy, _, path in (line.rpartition(":") for line in lines)}
+
+
+def _is_within(path: str, group: str) -> bool:
+    # What lies outside of this process' cgroup namespace begins with "/..".
+    inside = path == group or path.startswith(group.rstrip("/") + "/")
+    return inside and not path.startswith("/..")
 
 
 def _signal(process: Process, number: int) -> bool:
