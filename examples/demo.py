@@ -29,7 +29,13 @@ def main() -> int:
     place = pathlib.Path(tempfile.mkdtemp(prefix="jepsen-demo-"))
     template = place / "bank"
     subprocess.run([COMMAND, "install", template], check=True, stdout=subprocess.DEVNULL)
-    harness = [sys.executable, ROOT / "examples/python/bank.py", "antithesis", "--concurrency", "16"]
+    harness = [
+        sys.executable,
+        ROOT / "examples/python/bank.py",
+        "antithesis",
+        "--concurrency",
+        "16",
+    ]
     harness += ["--db", "{dir}/bank.db", "--store-dir", "{dir}/store"]
     harness += ["--bug"] * options.bug
     # The bug shows in two timelines of three.
