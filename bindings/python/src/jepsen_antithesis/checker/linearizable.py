@@ -10,13 +10,17 @@ from ..model import Model
 from ..types import Op, Test
 from .checking import UNKNOWN, Opts, Result
 from .linear import explain, picture
-from .linear.problem import Problem
+from .linear.problem import Call, Problem
 from .linear.search import ALGORITHMS, Exhausted, Found, compete
 
 log = logging.getLogger(__name__)
 
 PICTURE = "linear.svg"
 """The file that a history that is not linearizable is drawn into."""
+
+
+_EXPLAIN = 5.0
+"""For how many seconds an explanation is looked for when the verdict is known."""
 
 
 class Linearizable:
@@ -38,8 +42,15 @@ class Linearizable:
     def check(self, test: Test, history: Iterable[Op], opts: Opts) -> Result:
         """The verdict on `history`."""
         problem = Problem(self.model, history)
-        found = compete(problem, self.algorithm, self.time_limit, self.memory_limit)
+        time_limit = self.time_limit
+        nowhere = problem.from_nowhere()
+        if nowhere is not None:
+            # The verdict is certain; only what leads to it is looked for.
+            time_limit = min(_EXPLAIN, _EXPLAIN if time_limit is None else time_limit)
+        found = compete(problem, self.algorithm, time_limit, self.memory_limit)
         if isinstance(found, Exhausted):
+            if nowhere is not None:
+                return _from_nowhere(problem, nowhere, found)
             return self._unknown(problem, found)
         if not found.valid:
             return self._invalid(problem, found, opts)
@@ -96,6 +107,26 @@ class Linearizable:
                 # The verdict counts.
                 log.warning("Could not draw %s", path, exc_info=True)
         return result
+
+
+def _from_nowhere(problem: Problem, nowhere: Call, found: Exhausted) -> Result:
+    return {
+        "valid": False,
+        "analyzer": "access",
+        "ok_count": found.reached,
+        "op_count": len(problem.calls),
+        "op": nowhere.completion,
+        "previous_ok": None,
+        "last_op": None,
+        "configs": [],
+        "final_paths": [],
+        "error": (
+            f"{_words(explain.shown(nowhere))} cannot have taken effect: it needs a value that "
+            "nothing had left before it was completed. Of "
+            f"{len(problem.returns)} operations that succeeded, at least the first {found.reached} "
+            "are linearizable; how many are, would take longer to find out."
+        ),
+    }
 
 
 def linearizable(

@@ -109,6 +109,27 @@ class Problem:
         self._describe(model)
         self._place()
 
+    def from_nowhere(self) -> Call | None:
+        """The first call with a return that needs a value which nothing can have left before it
+        returned; None without any, or when it is not known what calls need and leave.
+        """
+        left: set[Hashable] = set()
+        invoked = iter(self.calls)
+        following = next(invoked, None)
+        for returned in self.returns:
+            while following is not None and following.invoked < returned.ended:
+                access = self.groups[following.group].access
+                if access is None:
+                    return None
+                left.add(access.leaves)
+                following = next(invoked, None)
+            access = self.groups[returned.group].access
+            if access is None or access.needs is NOTHING or access.needs in left:
+                continue
+            if self.states.step(0, returned.group) == INCONSISTENT:
+                return returned
+        return None
+
     def _pair(self, history: Iterable[Op]) -> None:
         running: dict[Any, Call] = {}
         failed: set[int] = set()
