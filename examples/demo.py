@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Rehearses the Python bank: timelines of a fresh harness each, driven by short-lived commands, with
-faults.
+"""Rehearses the Python bank: timelines of a fresh harness each, driven by short-lived commands,
+with faults.
 
 make demo           the bank as it should be
 make demo BUG=1     a transfer that is no transaction; exits 1, as the check does
