@@ -256,7 +256,18 @@ const CASES: &[Case] = &[
                 "it never held",
                 "reachable: the slow path is taken",
                 "nothing ever came there",
-                "\"nobody is poor\" was evaluated and never declared",
+            ],
+        ),
+    ),
+    with(
+        "--timelines 1 --commands 2",
+        case(
+            "no_catalogue",
+            1,
+            &[
+                "no assertion was declared",
+                "\"nobody is poor\"",
+                "Declare assertions when the program starts",
             ],
         ),
     ),
