@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
             "deaf_to_term",
             1,
             &[
-                "still ran 5 s after SIGTERM",
+                "still ran 10 s after SIGTERM",
                 "let it end when SIGTERM comes",
             ],
         ),
