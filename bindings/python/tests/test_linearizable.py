@@ -477,7 +477,8 @@ def test_an_explanation_is_small_and_can_be_stored() -> None:
     began = time.process_time()
     found = check(model.register(), ops, "linear")
     assert found["valid"] is False
-    assert len(found["final_paths"]) == len(set(map(str, found["final_paths"]))) == 10
+    # Writes that nobody reads need not be tried.
+    assert 1 <= len(found["final_paths"]) == len(set(map(str, found["final_paths"]))) <= 10
     assert all(path[-1]["op"]["value"] == 99 for path in found["final_paths"])
     assert len(found["configs"]) <= 10
     assert json.loads(store.to_json(found))["configs"][0]["model"] == "None"
@@ -500,7 +501,8 @@ def test_the_picture(tmp_path: Path) -> None:
     texts = ["".join(text.itertext()) for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert "read 'c' by process 2 is not linearizable" in texts
     assert any("can't read 'c' from register '<a & b>'" in text for text in texts)
-    assert {"process 0", "process 1", "process 2"} <= set(texts)
+    # The write of process 1 explains nothing: nobody reads what it wrote.
+    assert {"process 0", "process 2"} <= set(texts)
     assert not re.search(r"(href|src)=", path.read_text())
     width = float(drawn.get("width", 0))
     bars = list(drawn.iter("{http://www.w3.org/2000/svg}rect"))[1:]
@@ -577,16 +579,22 @@ def test_time_is_limited(algorithm: str) -> None:
     )
 
 
+def highest() -> int:
+    """The most memory that this process has had, in KiB. (ru_maxrss would count its parent's.)"""
+    status = Path("/proc/self/status").read_text()
+    return int(re.findall(r"VmHWM:\s*(\d+) kB", status)[0])
+
+
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_memory_is_limited(algorithm: str) -> None:
     # In a process of its own, whose memory nobody else uses or has used.
     program = f"""
-import resource, sys
+import sys
 sys.path[:0] = {[str(HERE), *sys.path]!r}
-from test_linearizable import Appends, check, exploding
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+from test_linearizable import Appends, check, exploding, highest
+before = highest()
 found = check(Appends(), exploding(), {algorithm!r}, time_limit=None, memory_limit=32 << 20)
-print(found["valid"], found["cause"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(found["valid"], found["cause"], highest() - before)
 """
     run = subprocess.run(
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True, timeout=300
@@ -598,13 +606,13 @@ print(found["valid"], found["cause"], resource.getrusage(resource.RUSAGE_SELF).r
 
 def test_memory_of_large_states_is_limited_too() -> None:
     program = f"""
-import resource, sys
+import sys
 sys.path[:0] = {[str(HERE), *sys.path]!r}
-from test_linearizable import check, history
+from test_linearizable import check, highest, history
 from jepsen_antithesis import model
 ops = [(p % 9, t, "enqueue", i) for i, p in enumerate(range(6000)) for t in ("invoke", "ok")]
 found = check(model.fifo_queue(), history(*ops), time_limit=None, memory_limit=48 << 20)
-print(found["valid"], found["cause"], resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(found["valid"], found["cause"], highest())
 """
     run = subprocess.run(
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True, timeout=300

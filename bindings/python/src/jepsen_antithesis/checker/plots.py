@@ -163,6 +163,7 @@ class _Picture:
             )
 
     def save(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
         handles, _ = self.axes.get_legend_handles_labels()
         if handles:
             self.figure.legend(loc="outside right upper", fontsize="small")
