@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Rehearses the Python bank: timelines of a fresh harness each, driven by short-lived commands, with faults.
+"""Rehearses the Python bank: short-lived commands drive a fresh harness in each timeline.
 
 make demo           the bank as it should be
 make demo BUG=1     a transfer that is no transaction; exits 1, as the check does
@@ -29,8 +29,8 @@ def main() -> int:
     place = pathlib.Path(tempfile.mkdtemp(prefix="jepsen-demo-"))
     template = place / "bank"
     subprocess.run([COMMAND, "install", template], check=True, stdout=subprocess.DEVNULL)
-    harness = [sys.executable, ROOT / "examples/python/bank.py", "antithesis", "--concurrency", "16"]
-    harness += ["--db", "{dir}/bank.db", "--store-dir", "{dir}/store"]
+    harness = [sys.executable, ROOT / "examples/python/bank.py", "antithesis"]
+    harness += ["--concurrency", "16", "--db", "{dir}/bank.db", "--store-dir", "{dir}/store"]
     harness += ["--bug"] * options.bug
     # The bug shows in two timelines of three.
     timelines = options.timelines or ("20" if options.bug else "4")
