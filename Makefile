@@ -6,7 +6,7 @@
 # make bench      what is promised about speed, as ratios
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
-# make test-rehearse  the long form of the rehearsal's tests: every planted bug, 200 timelines of each bank
+# make test-rehearse  the long form of its tests: every planted bug, and 200 timelines without one
 # make soak       the long form of the soak tests; STORM=600 seconds for each storm
 # make header     include/jepsen_antithesis.h from the Rust sources
 # make test-jepsen JEPSEN_CP=...   the tests that need Jepsen on the class path

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum FaultKind {
-    /// A command gets SIGTERM, and SIGKILL if it still runs 5 s later
+    /// A command gets SIGTERM, and SIGKILL if it still runs 10 s later
     Term,
     /// A command gets SIGKILL
     Kill,

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long one who got SIGTERM may take: docker gives a container 10 s.
-pub const TERM_GRACE: Duration = Duration::from_secs(5);
+pub const TERM_GRACE: Duration = Duration::from_secs(10);
 const HARNESS_GRACE: Duration = Duration::from_secs(10);
 
 /// What a command that has ended may take to get rid of its own processes.

@@ -192,7 +192,7 @@ const CASES: &[Case] = &[
             "deaf_to_term",
             1,
             &[
-                "still ran 5 s after SIGTERM",
+                "still ran 10 s after SIGTERM",
                 "let it end when SIGTERM comes",
             ],
         ),
@@ -256,7 +256,18 @@ const CASES: &[Case] = &[
                 "it never held",
                 "reachable: the slow path is taken",
                 "nothing ever came there",
-                "\"nobody is poor\" was evaluated and never declared",
+            ],
+        ),
+    ),
+    with(
+        "--timelines 1 --commands 2",
+        case(
+            "no_catalogue",
+            1,
+            &[
+                "no assertion was declared",
+                "\"nobody is poor\"",
+                "Declare assertions when the program starts",
             ],
         ),
     ),

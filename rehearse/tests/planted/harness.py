@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A harness without the library, in one thread: it answers every operation, and the check with "valid".
+"""A harness without the library, in one thread: it answers every operation, every check: valid.
 
 harness.py BUG    with that bug; "none": without
 """
