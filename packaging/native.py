@@ -6,6 +6,7 @@ packages for glibc too.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +28,7 @@ class Built:
 def build(target: Target, out: Path) -> Built:
     """The four files of one target, stripped, in `out`."""
     out.mkdir(parents=True)
-    # Rust drops the shared library for musl when the C library is linked statically.
-    flags = ["-C", "target-feature=-crt-static"] if target.libc == "musl" else []
+    flags = _library_flags(target)
     _cargo("library", target.zig_triple, flags, "--package", "jepsen-antithesis", "--lib")
     static_triple = f"{target.arch}-unknown-linux-musl"
     # As in command/build.
@@ -51,12 +51,29 @@ def build(target: Target, out: Path) -> Built:
     return built
 
 
-def _cargo(what: str, triple: str, flags: list[str], *args: str) -> None:
+def unit_tests(target: Target, package: str) -> Path:
+    """The unit tests of a package, one program for the target, built as the library is."""
+    args = ("--package", package, "--lib", "--no-run", "--message-format", "json")
+    flags = _library_flags(target)
+    said = _cargo("library", target.zig_triple, flags, *args, subcommand="test")
+    messages = [json.loads(line) for line in said.splitlines()]
+    (program,) = [message["executable"] for message in messages if message.get("executable")]
+    return Path(program)
+
+
+def _library_flags(target: Target) -> list[str]:
+    # Rust drops the shared library for musl when the C library is linked statically.
+    return ["-C", "target-feature=-crt-static"] if target.libc == "musl" else []
+
+
+def _cargo(
+    what: str, triple: str, flags: list[str], *args: str, subcommand: str = "zigbuild"
+) -> str:
     home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
     # No path of this machine is left in the files: the same sources give the same bytes anywhere.
     flags = [*flags, f"--remap-path-prefix={ROOT}=.", f"--remap-path-prefix={home}=cargo"]
-    run(
-        *("cargo", "zigbuild", "--release", "--locked", "--target", triple, *args),
+    return run(
+        *("cargo-zigbuild", subcommand, "--release", "--locked", "--target", triple, *args),
         env={
             "CARGO_TARGET_DIR": str(CARGO_OUT / what),
             "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),

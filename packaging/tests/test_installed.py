@@ -132,7 +132,7 @@ debian_targets = pytest.mark.parametrize(
 
 @debian_targets
 def test_a_debian_package_installs_and_is_removed(
-    target: Target, dist: Path, tmp_path: Path
+    target: Target, dist: Path, prefix: Path, tmp_path: Path
 ) -> None:
     if shutil.which("dpkg") is None:
         pytest.skip("no dpkg")
@@ -153,7 +153,11 @@ def test_a_debian_package_installs_and_is_removed(
         [*dpkg, "--install", deb_of(target, dist)], check=True, stdout=subprocess.DEVNULL
     )
     libdir = root / f"usr/lib/{target.arch}-linux-gnu"
-    assert (libdir / f"{LIBRARY}.so.{ABI}").exists()
+    for ours, tarballs in (
+        (libdir / f"{LIBRARY}.so.{ABI}", f"lib/{LIBRARY}.so"),
+        (root / "usr/bin" / COMMAND, f"bin/{COMMAND}"),
+    ):
+        assert ours.read_bytes() == (prefix / tarballs).read_bytes()
     said = subprocess.run(
         [
             "dpkg-query",

@@ -70,7 +70,7 @@ def test_maven_resolves_the_coordinates_and_java_runs_the_bank(dist: Path, tmp_p
     classes = f"{tmp_path}/bank/target/classes:{(tmp_path / 'classpath').read_text()}"
     assert f"{JAR}.jar" in classes and str(ROOT) not in classes, classes
     command = unpacked(tarball_of(here, dist), tmp_path / "tarball") / "bin" / COMMAND
-    it.bank("java", "-cp", classes, "Bank", "bank.db", command=command)
+    it.bank("java", "-cp", classes, "Bank", "--exit-after-check", "bank.db", command=command)
 
 
 def test_the_pom_depends_on_what_the_checkout_does(dist: Path) -> None:

@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import platform
+import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
+import native
 import pytest
 from commands import drive, hundred
-from project import COMMAND, ROOT
-from systems import PIP, WHEELS_ONLY, System, debian, musl_python, zig_cc
-from targets import GLIBC, Target
+from conftest import tarball_of, unpacked
+from project import COMMAND, ROOT, VERSION, run
+from systems import PIP, WHEELS_ONLY, System, arm64_java, debian, musl_python, zig_cc
+from targets import GLIBC, TARGETS, Target
 
 HOST = Path(__file__).with_name("host.c")
+C_TESTS = ROOT / "tests/c"
+# Programs in tests/c, and how often they repeat themselves. None that looks at the process itself
+# where it is emulated.
+EVERYWHERE = ("bad_input", "killed_readers", "forked_child", "fork_storm", "consumers", "polling")
+UNEMULATED = ("buffers", "no_descriptors", "closed_stdio", "old_filter", "new_process")
+C_PROGRAMS = {"x86_64": (*EVERYWHERE, *UNEMULATED), "aarch64": EVERYWHERE}
+WORKLOAD_PERCENT = {"x86_64": "100", "aarch64": "5"}
+# Debian 12's, with ctypes and sqlite3.
+DEBIAN_PYTHON = (
+    *("python3.11-minimal", "libpython3.11-minimal", "libpython3.11-stdlib"),
+    *("libexpat1", "libffi8", "libsqlite3-0", "zlib1g"),
+)
 FIFOS = {"JEPSEN_FIFO_DIR": "/run/fifos"}
 
 # musl 1.2.2, 1.2.3 and 1.2.5; glibc 2.31 and 2.36.
@@ -35,18 +52,26 @@ def system(request: pytest.FixtureRequest, target: Target, prefix: Path, tmp_pat
     return system
 
 
-@pytest.mark.parametrize(
-    ("target", "system"),
-    [(target, (suite, libc)) for target, suite, libc in SYSTEMS],
-    indirect=True,
-    ids=[f"{target}-{suite}" for target, suite, _ in SYSTEMS],
-)
-def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: Path) -> None:
+def on_each(systems: list[tuple[str, str, str]]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize(
+        ("target", "system"),
+        [(target, (suite, libc)) for target, suite, libc in systems],
+        indirect=True,
+        ids=[f"{target}-{suite}" for target, suite, _ in systems],
+    )
+
+
+def compile(source: Path, target: Target, prefix: Path, to: Path) -> None:
+    """A program for the system that the library in `prefix` is for."""
     triple = f"{target.arch}-linux-{target.libc}" + (f".{GLIBC}" if target.libc == "gnu" else "")
-    include, link = f"-I{prefix}/include", (f"-L{prefix}/lib", "-ljepsen_antithesis")
-    run_time = "-Wl,-rpath,/opt/jepsen/lib"
-    options = ("-dynamic", "-O1", "-Wall", "-Werror", include)
-    zig_cc(triple, *options, HOST, "-o", system.root / "test/host", *link, run_time)
+    options = ("-dynamic", "-O1", "-pthread", "-D_GNU_SOURCE", f"-I{prefix}/include")
+    link = (f"-L{prefix}/lib", "-ljepsen_antithesis", "-Wl,-rpath,/opt/jepsen/lib")
+    zig_cc(triple, *options, "-Wall", "-Werror", source, "-o", to, *link)
+
+
+@on_each(SYSTEMS)
+def test_a_c_host_runs(system: System, target: Target, prefix: Path) -> None:
+    compile(HOST, target, prefix, system.root / "test/host")
     host = system.start("/test/host", env=FIFOS, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         assert host.stdout and host.stderr
@@ -74,18 +99,38 @@ def test_a_c_host_runs(system: System, target: Target, prefix: Path, tmp_path: P
         host.wait()
 
 
-# This Python was built on musl 1.2.5.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("target", "system"),
-    [(f"{arch}-linux-musl", ("trixie", "musl")) for arch in ("x86_64", "aarch64")],
-    indirect=True,
-)
-def test_python_on_musl_runs_the_bank(target: Target, system: System, dist: Path) -> None:
-    python = musl_python(system, "trixie")
-    site = system.root / python.lstrip("/").replace("/bin/", "/lib/") / "site-packages"
+@on_each([system for system in SYSTEMS if system[2] == "musl"])
+def test_the_c_programs_pass(system: System, target: Target, prefix: Path) -> None:
+    """What the library promises about forks, signals and descriptors, of the one for musl."""
+    for name in ("client", *C_PROGRAMS[target.arch]):
+        compile(C_TESTS / f"{name}.c", target, prefix, system.root / "test" / name)
+    bash = system.root / "usr/bin/bash"
+    bash.write_text('#!/bin/sh\nexec /bin/sh "$@"\n')
+    bash.chmod(0o755)
+    environment = {"CLIENT": "/test/client", "WORKLOAD_PERCENT": WORKLOAD_PERCENT[target.arch]}
+    for name in C_PROGRAMS[target.arch]:
+        done = system.run(f"/test/{name}", f"/run/{name}", env=environment, timeout=300)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+@on_each([system for system in SYSTEMS if system[1:] == ("bookworm", "musl")])
+def test_no_panic_leaves(system: System, target: Target) -> None:
+    """The unit test that says so, built as the library is."""
+    built = native.unit_tests(target, "jepsen-antithesis")
+    system.add(built, "/test/unit_tests")
+    done = system.run("/test/unit_tests", "no_panic_leaves")
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout + done.stderr
+
+
+def run_the_python_bank(
+    system: System, target: Target, dist: Path, python: str, site: Path, env: Mapping[str, str] = {}
+) -> None:
+    """Installs the wheel into `site`, of this Python."""
     (wheel,) = dist.glob(f"*{target.wheel_tag}.whl")
-    install = (*PIP, "install", *WHEELS_ONLY, "--no-index", "--platform", target.wheel_tag)
+    tags = [f"--platform={tag}" for tag in target.wheel_tag.split(".")]
+    install = (*PIP, "install", *WHEELS_ONLY, "--no-index", *tags)
     subprocess.run([*install, "--target", site, wheel], check=True)
     system.add(ROOT / "examples/python/bank.py", "/test/bank.py")
     command = f"/{(site / 'bin' / COMMAND).relative_to(system.root)}"
@@ -93,10 +138,66 @@ def test_python_on_musl_runs_the_bank(target: Target, system: System, dist: Path
     drive(
         lambda output: system.start(
             *(*bank, "--store-dir", "/tmp/store", "--concurrency", "8"),
-            env={**FIFOS, "LD_LIBRARY_PATH": "/opt/python/lib"},
+            env={**FIFOS, **env},
             stdout=output,
             stderr=subprocess.STDOUT,
         ),
         lambda: system.run(command, "op", "--wait", "60", env=FIFOS, timeout=90),
         lambda: system.run(command, "check", "--wait", "60", env=FIFOS, timeout=90),
     )
+
+
+# This Python was built on musl 1.2.5.
+@pytest.mark.slow
+@on_each([(f"{arch}-linux-musl", "trixie", "musl") for arch in ("x86_64", "aarch64")])
+def test_python_on_musl_runs_the_bank(target: Target, system: System, dist: Path) -> None:
+    python = musl_python(system, "trixie")
+    site = system.root / python.lstrip("/").replace("/bin/", "/lib/") / "site-packages"
+    run_the_python_bank(system, target, dist, python, site, {"LD_LIBRARY_PATH": "/opt/python/lib"})
+
+
+@pytest.mark.slow
+@on_each([("aarch64-linux-gnu", "bookworm", "libc6")])
+def test_python_on_arm64_runs_the_bank(target: Target, system: System, dist: Path) -> None:
+    for package in DEBIAN_PYTHON:
+        system.install("bookworm", package)
+    site = system.root / "usr/local/lib/python3.11/dist-packages"
+    run_the_python_bank(system, target, dist, "/usr/bin/python3.11", site)
+
+
+@pytest.mark.slow
+@on_each([("aarch64-linux-gnu", "bookworm", "libc6")])
+def test_the_jar_runs_on_arm64(target: Target, system: System, dist: Path, tmp_path: Path) -> None:
+    """The harness that init makes, by the library that the jar chooses: nothing names another."""
+    for program in ("mvn", "javac"):
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program}")
+    system.install("bookworm", "zlib1g")
+    java = arm64_java(system)
+    plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+    which = ("-DincludeArtifactIds=jna", f"-DoutputDirectory={system.root / 'jars'}")
+    run("mvn", "-B", "-q", "-f", ROOT / "bindings/jvm/pom.xml", plugin, *which)
+    system.add(dist / f"jepsen-antithesis-{VERSION}.jar", "/jars/")
+    here = next(t for t in TARGETS if t.name == f"{platform.machine()}-linux-gnu")
+    init = unpacked(tarball_of(here, dist), tmp_path / "here") / "bin" / COMMAND
+    run(init, "init", tmp_path / "made", "--harness", "java", "--name", "my-set")
+    classes = (*("--release", "17", "-d"), system.root / "classes", "-cp", system.root / "jars/*")
+    run("javac", *classes, tmp_path / "made/src/main/java/Harness.java")
+
+    env = {**FIFOS, "ANTITHESIS_OUTPUT_DIR": "/tmp", "PATH": "/opt/jepsen/bin:/bin"}
+    log = (tmp_path / "log").open("w")
+    harness = system.start(
+        *(java, "-cp", "/classes:/jars/*", "Harness"), env=env, stdout=log, stderr=log
+    )
+    command = f"/opt/jepsen/bin/{COMMAND}"
+    waits = ("--wait", "100", "--timeout", "100")
+    try:
+        hundred(lambda: system.run(command, "op", *waits, env=FIFOS, timeout=120))
+        check = system.run(command, "check", *waits, env=FIFOS, timeout=120)
+        assert check.returncode == 0, (tmp_path / "log").read_text()
+        assert check.stdout.startswith("valid: 100 numbers"), check.stdout
+        harness.terminate()
+        assert harness.wait(60) == 0, (tmp_path / "log").read_text()
+    finally:
+        harness.kill()
+        harness.wait()

@@ -45,6 +45,11 @@ def test_a_wheel_holds_everything(target: Target, dist: Path) -> None:
         f"{info}.dist-info/licenses/LICENSE",
     ):
         assert name in modes
+    sources = ROOT / "bindings/python/src"
+    built = ("*.pyc", "*.so", "*.egg-info/*")
+    files = [p.relative_to(sources) for p in sources.rglob("*") if p.is_file()]
+    wanted = {str(path) for path in files if not any(path.match(pattern) for pattern in built)}
+    assert wanted - set(modes) == set()
     assert modes[f"{info}.data/scripts/{COMMAND}"] & stat.S_IXUSR
     assert not [name for name in modes if "test" in name]
 

@@ -89,3 +89,27 @@ pub(super) unsafe fn copy_out(text: &[u8], buf: *mut c_char, cap: u64) -> i64 {
     }
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// packaging/tests runs this where another unwinder and another C library are at work.
+    #[test]
+    fn no_panic_leaves() {
+        struct Undone<'a>(&'a std::cell::Cell<bool>);
+        impl Drop for Undone<'_> {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let undone = std::cell::Cell::new(false);
+        let result: i64 = guarded(|| {
+            let _undone = Undone(&undone);
+            panic!("on purpose");
+        });
+        assert_eq!(result, i64::from(JEP_ERR_PANIC));
+        assert!(undone.get());
+        assert_eq!(guarded(|| JEP_OK), JEP_OK);
+    }
+}

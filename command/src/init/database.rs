@@ -54,10 +54,10 @@ pub fn is_known(image: &str) -> bool {
     known(image).is_some()
 }
 
-/// Lines of the compose file; perhaps none.
+/// Lines of the compose file's `environment`; perhaps none.
 pub fn environment(image: &str) -> String {
     match known(image).and_then(|known| known.environment) {
-        Some((name, value)) => format!("    environment:\n      {name}: {value}\n"),
+        Some((name, value)) => format!("      {name}: {value}\n"),
         None => String::new(),
     }
 }

@@ -27,7 +27,7 @@ pub struct Parts {
     pub run: &'static str,
     /// Where the stand-in for the database is.
     pub client: &'static str,
-    /// What must lie in `packages/` when the image is built.
+    /// What must lie in `packages/`, for the image too; and an empty line.
     pub packages: &'static str,
 }
 
@@ -87,8 +87,9 @@ impl Harness {
                 programs: &TEMPLATE,
                 described: "| `harness.py` | the harness, in Python |\n",
                 run: enter!(
-                    "pip install --find-links packages jepsen-antithesis"
-                    "python3 harness.py antithesis --concurrency 8"
+                    "python3 -m venv .venv"
+                    ".venv/bin/pip install --no-index --find-links packages jepsen-antithesis"
+                    ".venv/bin/python harness.py antithesis --concurrency 8"
                 ),
                 client: "`harness.py` (`Database` and `SetClient`)",
                 packages: PYTHON_PACKAGES,
@@ -152,6 +153,9 @@ impl Harness {
                 described: "| `harness.c` | the harness, in C |\n\
                             | `jepsen-composer` | tells Antithesis, for the harness, that the set-up is complete |\n",
                 run: enter!(
+                    "tar -xzf packages/jepsen-antithesis-@VERSION@-$(uname -m)-linux-gnu.tar.gz"
+                    "export LD_LIBRARY_PATH=$PWD/jepsen-antithesis-@VERSION@-$(uname -m)-linux-gnu/lib"
+                    "export PKG_CONFIG_PATH=$LD_LIBRARY_PATH/pkgconfig"
                     "cc -std=c11 -O2 -pthread -o harness harness.c $(pkg-config --cflags --libs jepsen-antithesis)"
                     "PATH=\"$PWD:$PATH\" ./harness"
                 ),
@@ -187,20 +191,23 @@ impl Harness {
                             | `jepsen-composer` | tells Antithesis that the set-up is complete |\n",
                 run: enter!("PATH=\"$PWD:$PATH\" ./start"),
                 client: "`test/@NAME@/helper_database.sh`",
-                packages: "The images need nothing more.\n",
+                packages: "",
             },
         }
     }
 }
 
 const PYTHON_PACKAGES: &str = "\
-Copy the wheel of jepsen-antithesis for the image, musllinux for Alpine and manylinux for Debian, x86_64, into `packages/`. Then:
+Copy the wheels of jepsen-antithesis, which `make dist` leaves in its checkout's `dist/`, into `packages/`: pip takes the one that fits.
+
 ";
 
 const JAVA_PACKAGES: &str = "\
-Copy `jepsen-antithesis-@VERSION@.jar` and `jepsen-antithesis-@VERSION@.pom` into `packages/`. Then:
+Copy `jepsen-antithesis-@VERSION@.jar` and `jepsen-antithesis-@VERSION@.pom`, which `make dist` leaves in the checkout's `dist/`, into `packages/`.
+
 ";
 
 const C_PACKAGES: &str = "\
-Copy the tarball that `packages/README` names into `packages/`. Then:
+Copy the tarballs that `packages/README` names, which `make dist` leaves in the checkout's `dist/`, into `packages/`. (On Alpine, write musl for gnu.)
+
 ";

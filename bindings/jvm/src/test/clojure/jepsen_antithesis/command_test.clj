@@ -50,19 +50,20 @@
               args)))
 
 (defn java!
-  "Starts the main function of a namespace in a directory. Returns a
-  ProcessBuilder."
-  ^ProcessBuilder [namespace directory args]
-  (doto (ProcessBuilder.
-          ^java.util.List
-          (concat [(str (System/getProperty "java.home") "/bin/java")
-                   "-Djava.awt.headless=true"
-                   "-cp" (str (System/getProperty "java.class.path")
-                              ":" (project-file "examples/clojure/src"))
-                   (str "-Dproject.root=" (System/getProperty "project.root"))
-                   "clojure.main" "-m" namespace]
-                  args))
-    (.directory (io/file directory))))
+  "A ProcessBuilder for the main function of a namespace, in a directory. The
+  namespace may lie in `sources`, by default the example's."
+  (^ProcessBuilder [namespace directory args]
+   (java! namespace directory args (project-file "examples/clojure/src")))
+  (^ProcessBuilder [namespace directory args sources]
+   (doto (ProcessBuilder.
+           ^java.util.List
+           (concat [(str (System/getProperty "java.home") "/bin/java")
+                    "-Djava.awt.headless=true"
+                    "-cp" (str (System/getProperty "java.class.path") ":" sources)
+                    (str "-Dproject.root=" (System/getProperty "project.root"))
+                    "clojure.main" "-m" namespace]
+                   args))
+     (.directory (io/file directory)))))
 
 (defn start-harness!
   "Starts the antithesis command of a namespace, inside Antithesis if there is an

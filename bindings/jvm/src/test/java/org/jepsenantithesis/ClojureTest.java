@@ -44,7 +44,8 @@ class ClojureTest {
             "jepsen-antithesis.composer-test",
             "jepsen-antithesis.conformance-test",
             "jepsen-antithesis.workloads-test",
-            "jepsen-antithesis.command-test")
+            "jepsen-antithesis.command-test",
+            "jepsen-antithesis.init-test")
         .flatMap(ClojureTest::testsOf);
   }
 
