@@ -11,12 +11,11 @@ Needs Psycopg: pip install 'psycopg[binary]'
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from typing import Any
 
 import psycopg
-from psycopg.errors import DeadlockDetected, SerializationFailure, UniqueViolation
+from psycopg.errors import DeadlockDetected, SerializationFailure
 
 from jepsen_antithesis import Op, Test, checker, cli, workloads
 
@@ -33,20 +32,22 @@ class Registers(workloads.register.Client):
     def open(self, test: Test, node: str) -> Registers:
         client = Registers(self.options)
         client.db = psycopg.connect(self.options["db"], autocommit=True)
+        client.is_first = node == test["nodes"][0]
         return client
 
     db: psycopg.Connection[Any]
+    is_first: bool
+    """Every node's client comes by to set up, and there is one database."""
 
     def setup(self, test: Test) -> None:
-        # Every node's client comes by; two of them may collide.
-        with contextlib.suppress(UniqueViolation):
+        if self.is_first:
             self.db.execute(
-                "CREATE TABLE IF NOT EXISTS registers "
-                "(key INTEGER PRIMARY KEY, value INTEGER NOT NULL)"
+                "CREATE TABLE registers (key INTEGER PRIMARY KEY, value INTEGER NOT NULL)"
             )
 
     def teardown(self, test: Test) -> None:
-        self.db.execute("DROP TABLE IF EXISTS registers")
+        if self.is_first:
+            self.db.execute("DROP TABLE IF EXISTS registers")
 
     def close(self, test: Test) -> None:
         self.db.close()

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import signal
-import sys
 import threading
 import time
 import tracemalloc
@@ -27,6 +26,7 @@ from driving import (
     Driver,
     Harness,
     Recorder,
+    Script,
     eventually,
     fs,
     invocations,
@@ -1164,44 +1164,55 @@ class TestStore:
 
 
 class TestSetupComplete:
-    def test_comes_after_the_open_and_the_last_set_up(
-        self, driver: Driver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp / "out"))
-        # Antithesis' own package, if installed, has chosen where to write when it was imported.
-        monkeypatch.setitem(sys.modules, "antithesis", None)
-        monkeypatch.setitem(sys.modules, "antithesis.lifecycle", None)
+    def run(self, driver: Driver, body: str) -> Script:
+        """Runs a test driven by commands, inside Antithesis, in a process: it decides once where
+        messages go. `body` is what its clients' set-up does.
+        """
+        program = SET_UP.format(body=body)
+        (driver.tmp / "out").mkdir()
+        return driver.python(
+            *("-c", program, str(driver.dir), str(driver.store), str(driver.tmp / "out")),
+            ANTITHESIS_OUTPUT_DIR=str(driver.tmp / "out"),
+        )
+
+    def test_comes_after_the_open_and_the_last_set_up(self, driver: Driver) -> None:
+        # One write: the set-ups run beside each other.
+        seen = "str((directory / '.alive').exists()), str(said.exists())"
+        harness = self.run(driver, f"sys.stdout.write(' '.join(({seen})) + chr(10))")
         said = driver.tmp / "out" / "sdk.jsonl"
-        seen: list[tuple[bool, bool]] = []
-
-        class Watching(Recorder):
-            def setup(self, test: Test) -> None:
-                seen.append(((driver.dir / ".alive").exists(), said.exists()))
-                super().setup(test)
-
-        test = simple_test(Watching(), READS, after_check="exit")
-        harness = driver.harness(test)
-        eventually(said.exists)
-        assert seen == [(True, False)] * 5
+        eventually(lambda: said.exists() and "antithesis_setup" in said.read_text())
         assert driver.check().result()[0] == 0
-        harness.result()
+        assert harness.result() == (0, "True False\n" * 5)
         lines = [json.loads(line) for line in said.read_text().splitlines()]
-        assert [list(line) for line in lines] == [["antithesis_sdk"], ["antithesis_setup"]]
+        assert [list(line) for line in lines[:2]] == [["antithesis_sdk"], ["antithesis_setup"]]
         assert lines[1]["antithesis_setup"]["status"] == "complete"
 
-    def test_is_not_said_when_the_set_up_failed(
-        self, driver: Driver, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("ANTITHESIS_OUTPUT_DIR", str(driver.tmp))
+    def test_is_not_said_when_the_set_up_failed(self, driver: Driver) -> None:
+        harness = self.run(driver, "raise OSError('no such database')")
+        assert harness.result()[0] == 1
+        said = driver.tmp / "out" / "sdk.jsonl"
+        assert not said.exists() or "antithesis_setup" not in said.read_text()
 
-        class Broken(Client):
-            def setup(self, test: Test) -> None:
-                raise OSError("no such database")
 
-        harness = driver.harness(simple_test(Broken(), READS))
-        with pytest.raises(SetupError):
-            harness.result()
-        assert not (driver.tmp / "sdk.jsonl").exists()
+SET_UP = """
+import sys
+from pathlib import Path
+from jepsen_antithesis import Client, core
+
+directory, store, out = map(Path, sys.argv[1:])
+said = out / "sdk.jsonl"
+
+class Watching(Client):
+    def setup(self, test):
+        {body}
+
+    def invoke(self, test, op):
+        return {{**op, "type": "ok"}}
+
+core.run_antithesis({{
+    **core.noop_test(), "client": Watching(), "fifo_dir": directory, "store_dir": str(store),
+}})
+"""
 
 
 class TestInterpreter:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import LONG
+from driving import LONG, eventually
 
 from jepsen_antithesis import Client, Keyword, Nemesis, Op, Test, client, core, reconnect
 from jepsen_antithesis import generator as gen
@@ -504,7 +504,7 @@ class TestAsync:
         def interrupt() -> Op:
             raise KeyboardInterrupt
 
-        before = threading.active_count()
+        before = set(threading.enumerate())
         with pytest.raises(KeyboardInterrupt):
             run(
                 client=Echo(echo_server, events),
@@ -512,10 +512,14 @@ class TestAsync:
                 concurrency=2,
             )
         assert "hang ended" in events
-        deadline = time.monotonic() + LONG
-        while threading.active_count() > before + 8 and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert not [t for t in threading.enumerate() if t.name.startswith("jepsen worker")]
+        eventually(
+            lambda: (
+                not any(
+                    thread.name.startswith("jepsen worker")
+                    for thread in set(threading.enumerate()) - before
+                )
+            )
+        )
 
 
 def test_a_validation_sees_what_a_coroutine_returned() -> None:

@@ -40,8 +40,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(
         HERE.parent, source, ignore=shutil.ignore_patterns("build", "*.egg-info", "tests", ".*")
     )
-    parts = "Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "benches", "command"
-    for name in parts:
+    core = ("Cargo.toml", "Cargo.lock", "build.rs", "cbindgen.toml", "src", "benches")
+    # The workspace's other members, too.
+    for name in (*core, "command", "rehearse"):
         if (CHECKOUT / name).exists():
             (source.parents[1] / name).symlink_to(CHECKOUT / name)
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
