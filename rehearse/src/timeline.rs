@@ -102,10 +102,14 @@ pub struct Evidence {
     pub protocol: bool,
 }
 
+/// When a command that was paused is told again to continue.
+const CONTINUE_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
+
 enum Timer {
     Strike(usize, Fault),
     /// The command continues; the fault's place in the record.
     Continue(usize, usize),
+    ContinueAgain(usize),
     KillDeaf(usize),
     Limit(usize),
     Hang(usize),
@@ -771,6 +775,10 @@ impl<'a> Timeline<'a> {
             if let Some(running) = self.running(id) {
                 signal_group(running.pid, Signal::SIGCONT);
             }
+            // A process that is forked while its group is stopped was seen to stay stopped.
+            for after in CONTINUE_AGAIN {
+                self.timer(after, Timer::ContinueAgain(id));
+            }
         }
     }
 
@@ -896,6 +904,7 @@ impl<'a> Timeline<'a> {
                 Some(
                     Timer::Strike(id, _)
                     | Timer::Continue(id, _)
+                    | Timer::ContinueAgain(id)
                     | Timer::KillDeaf(id)
                     | Timer::Limit(id)
                     | Timer::Hang(id)
@@ -921,6 +930,14 @@ impl<'a> Timeline<'a> {
                 self.resume(id);
                 let now = self.now();
                 self.record.faults[fault].end_ns.get_or_insert(now);
+            }
+            Timer::ContinueAgain(id) => {
+                let is_paused = |(since, _): &(Option<Instant>, _)| since.is_some();
+                if !self.paused.get(&id).is_some_and(is_paused)
+                    && let Some(running) = self.running(id)
+                {
+                    signal_group(running.pid, Signal::SIGCONT);
+                }
             }
             Timer::KillDeaf(id) => {
                 self.evidence.deaf.push(id);
