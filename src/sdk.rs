@@ -190,16 +190,15 @@ pub(crate) fn try_declare(assert_type: AssertType, message: &str) -> Result<(), 
         return Ok(());
     }
     let bit = assert_type.bit();
-    process.with_tracked(message, |tracked| {
-        if tracked.declared.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
-            return Ok(());
-        }
-        let said = process.say(assert_line(assert_type, message, false, false, "null"));
-        if said.is_err() {
-            tracked.declared.fetch_and(!bit, Ordering::Relaxed);
-        }
-        said
-    })
+    let tracked = process.tracked(message);
+    if tracked.declared.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return Ok(());
+    }
+    let said = process.say(assert_line(assert_type, message, false, false, "null"));
+    if said.is_err() {
+        tracked.declared.fetch_and(!bit, Ordering::Relaxed);
+    }
+    said
 }
 
 pub(crate) fn try_assert(
@@ -217,23 +216,22 @@ pub(crate) fn try_assert(
         AssertType::Unreachable => false,
         _ => condition,
     };
-    process.with_tracked(message, |tracked| {
-        let seen = if condition {
-            &tracked.passed
-        } else {
-            &tracked.failed
-        };
-        // Looked at before it is written to: threads that repeat an assertion share the line of cache.
-        if seen.load(Ordering::Relaxed) || seen.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        let (details, valid) = details.in_line("null");
-        let said = process.say(assert_line(assert_type, message, condition, true, &details));
-        if said.is_err() {
-            seen.store(false, Ordering::Relaxed);
-        }
-        said.and(valid)
-    })
+    let tracked = process.tracked(message);
+    let seen = if condition {
+        &tracked.passed
+    } else {
+        &tracked.failed
+    };
+    // Looked at before it is written to: threads that repeat an assertion share the line of cache.
+    if seen.load(Ordering::Relaxed) || seen.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
+    let (details, valid) = details.in_line("null");
+    let said = process.say(assert_line(assert_type, message, condition, true, &details));
+    if said.is_err() {
+        seen.store(false, Ordering::Relaxed);
+    }
+    said.and(valid)
 }
 
 fn assert_line(
@@ -323,7 +321,7 @@ struct Process {
     saying_version: Mutex<()>,
     /// The file ends within a line: the disk was full, say. The next one must not be added to it.
     is_torn: AtomicBool,
-    tracked: RwLock<BTreeMap<Box<str>, Tracked>>,
+    tracked: RwLock<BTreeMap<Box<str>, &'static Tracked>>,
     random: OnceLock<u64>,
     drawn: AtomicU64,
 }
@@ -339,16 +337,18 @@ impl Process {
         matches!(self.destination(), Destination::Nothing)
     }
 
-    fn with_tracked<R>(&self, message: &str, see: impl Fn(&Tracked) -> R) -> R {
-        loop {
-            let tracked = self.tracked.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(tracked) = tracked.get(message) {
-                return see(tracked);
-            }
-            drop(tracked);
-            let mut tracked = self.tracked.write().unwrap_or_else(PoisonError::into_inner);
-            tracked.entry(message.into()).or_default();
+    /// What is known of an assertion. The lock is not held any more when a line is written: a file may
+    /// take its time, and other assertions need not wait for it.
+    fn tracked(&self, message: &str) -> &'static Tracked {
+        let known = self.tracked.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(tracked) = known.get(message) {
+            return tracked;
         }
+        drop(known);
+        let mut known = self.tracked.write().unwrap_or_else(PoisonError::into_inner);
+        known
+            .entry(message.into())
+            .or_insert_with(|| Box::leak(Box::default()))
     }
 
     /// Gives a line out, after the process' first line.

@@ -33,7 +33,7 @@ static int is_version(const char *line) {
 
 /* ---- threads ------------------------------------------------------------------------------ */
 
-enum { THREADS = 8, HITS_OF_EACH_PROPERTY = 50 };
+enum { THREADS = 8, HITS_OF_EACH_PROPERTY = 500 };
 
 static int hits; /* of each thread */
 
@@ -44,7 +44,7 @@ static void *hit_often(void *argument) {
     int thread = *(int *)argument;
     char message[64];
     for (int i = 0; i < hits; i++) {
-        /* Every fiftieth hit is the first of a property of its own; the others are repetitions, and
+        /* Every five-hundredth hit is the first of a property of its own; the others are repetitions, and
          * every second of them of a property that all threads share. */
         snprintf(message, sizeof message, "property %d of thread %d", i / HITS_OF_EACH_PROPERTY,
                  thread);
