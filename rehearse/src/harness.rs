@@ -109,8 +109,18 @@ impl Harness {
         signal_group(self.pid, Signal::SIGSTOP);
     }
 
-    pub fn resume(&mut self) {
-        if std::mem::take(&mut self.paused) && !self.has_ended() {
+    /// Whether it was paused.
+    pub fn resume(&mut self) -> bool {
+        let was_paused = std::mem::take(&mut self.paused) && !self.has_ended();
+        if was_paused {
+            self.resume_again();
+        }
+        was_paused
+    }
+
+    /// For those of its processes that missed the end of a pause.
+    pub fn resume_again(&self) {
+        if !self.paused && !self.has_ended() {
             signal_group(self.pid, Signal::SIGCONT);
         }
     }

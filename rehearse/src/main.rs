@@ -8,6 +8,9 @@
 mod campaign;
 mod cli;
 mod draw;
+// Where Antithesis' lines go, in one file: a link to ../../src/sdk/fallback.rs.
+#[allow(dead_code)]
+mod fallback;
 mod faults;
 mod hangs;
 mod harness;
@@ -16,6 +19,9 @@ mod proc;
 mod process;
 mod progress;
 mod properties;
+// The names in the control directory, in one file: a link to ../../src/protocol.rs.
+#[allow(dead_code)]
+mod protocol;
 mod quiet;
 mod record;
 mod report;

@@ -1,5 +1,6 @@
 //! One running test command: its process group, its output, its standard input.
 
+use crate::fallback;
 use crate::proc::OWNER;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -146,8 +147,8 @@ impl Running {
 pub fn antithesis_output(command: &mut Command, directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     command
-        .env("ANTITHESIS_OUTPUT_DIR", directory)
-        .env("ANTITHESIS_SDK_LOCAL_OUTPUT", directory.join("sdk.jsonl"));
+        .env(fallback::OUTPUT_DIR, directory)
+        .env(fallback::LOCAL_OUTPUT, directory.join(fallback::FILE));
     Ok(())
 }
 

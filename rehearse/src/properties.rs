@@ -159,7 +159,7 @@ impl Judge<'_> {
                  memory?"
                 .to_owned(),
             (Some(Status::Exit(1)), _)
-                if command.fifos.iter().any(|name| name.starts_with("check")) =>
+                if command.asked_for_the_check() =>
             {
                 "The history is invalid, or the harness failed: what it wrote says why"
                     .to_owned()

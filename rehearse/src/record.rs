@@ -3,6 +3,7 @@
 //! The report, the merge of several machines' results and scripts read this file, so that fields are
 //! only added. All times are nanoseconds since the timeline's start.
 
+use crate::protocol::Kind;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -114,6 +115,14 @@ pub struct Command {
     pub stderr_bytes: u64,
     /// Names of FIFOs that it published in the control directory.
     pub fifos: Vec<String>,
+}
+
+impl Command {
+    /// Whether it asked a harness for the check.
+    pub fn asked_for_the_check(&self) -> bool {
+        let is_check = |name: &String| Kind::of_name(name.as_bytes()) == Some(Kind::Check);
+        self.fifos.iter().any(is_check)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,12 @@
 //! What SDKs of Antithesis write: one JSON object a line, in `sdk.jsonl`.
 
+use crate::fallback;
 use crate::record::{Assertion, Event};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// More events than this are left out of a timeline's record: harnesses send some for each operation.
 const MOST_EVENTS: usize = 10_000;
@@ -18,8 +19,12 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub fn new(path: PathBuf) -> Stream {
-        Stream { path, offset: 0 }
+    /// Of the lines in an output directory.
+    pub fn of(output: &Path) -> Stream {
+        Stream {
+            path: output.join(fallback::FILE),
+            offset: 0,
+        }
     }
 
     /// The whole lines that were added since.
@@ -134,7 +139,7 @@ mod tests {
     #[test]
     fn lines_are_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("sdk.jsonl");
+        let path = dir.path().join(fallback::FILE);
         let line = |hit: bool, condition: bool| {
             format!(
                 "{{\"antithesis_assert\":{{\"id\":\"a\",\"message\":\"sums\",\"display_type\":\
@@ -152,7 +157,7 @@ mod tests {
             "{\"antithesis_setup\":",
         ];
         std::fs::write(&path, text.concat()).unwrap();
-        let mut stream = Stream::new(path.clone());
+        let mut stream = Stream::of(dir.path());
         let mut said = Said::default();
         assert_eq!(said.read(&mut stream, 5), 1);
         assert_eq!(said.read(&mut stream, 6), 0, "nothing new");

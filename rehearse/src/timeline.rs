@@ -15,7 +15,7 @@ use crate::schedule::{Event, Kept, Plan, Settings, Start};
 use crate::sdk::{Said, Stream};
 use crate::signals::Signals;
 use crate::template::{Kind, Template, TestCommand};
-use crate::{proc, watch};
+use crate::{fallback, proc, protocol, watch};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signal::Signal;
@@ -102,7 +102,8 @@ pub struct Evidence {
     pub protocol: bool,
 }
 
-/// When a command that was paused is told again to continue.
+/// When who was paused is told again to continue: a process that is forked while its group is stopped
+/// was seen to stay stopped.
 const CONTINUE_AGAIN: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(500)];
 
 enum Timer {
@@ -116,6 +117,7 @@ enum Timer {
     Input(usize),
     HarnessStrike(Fault),
     HarnessContinue(usize),
+    HarnessContinueAgain(i32),
     HarnessStart,
     HarnessKill(i32),
 }
@@ -181,13 +183,12 @@ impl<'a> Timeline<'a> {
         fs::create_dir_all(&outputs)
             .with_context(|| format!("cannot make {}", outputs.display()))?;
         let control = match spec.attach {
-            true => std::env::var_os("JEPSEN_FIFO_DIR")
-                .map_or_else(|| PathBuf::from("/run/jepsen"), PathBuf::from),
+            true => protocol::default_dir(),
             false => scratch.path().join("control"),
         };
         let stop_faults = StopFaults::new(scratch.path())?;
         let environment = vec![
-            ("JEPSEN_FIFO_DIR".into(), control.clone().into()),
+            (protocol::DIR_VARIABLE.into(), control.clone().into()),
             (
                 "ANTITHESIS_STOP_FAULTS".into(),
                 stop_faults.program.clone().into(),
@@ -281,14 +282,14 @@ impl<'a> Timeline<'a> {
     /// Starts the harness; false when it does not become ready.
     fn set_up(&mut self) -> Result<bool, Interrupted> {
         if self.spec.attach {
-            let output = std::env::var_os("ANTITHESIS_OUTPUT_DIR").map(PathBuf::from);
+            let output = fallback::set(fallback::OUTPUT_DIR).map(PathBuf::from);
             if output.is_none() && !self.control.exists() {
                 // A harness of another kind, which runs already.
                 return Ok(true);
             }
             if let Some(output) = output {
                 self.watch.output(&output);
-                self.streams.push(Stream::new(output.join("sdk.jsonl")));
+                self.streams.push(Stream::of(&output));
                 self.evidence.harness_setups.push(0);
             }
         } else {
@@ -343,7 +344,7 @@ impl<'a> Timeline<'a> {
             &output,
         )?;
         self.watch.output(&output);
-        self.streams.push(Stream::new(output.join("sdk.jsonl")));
+        self.streams.push(Stream::of(&output));
         self.evidence.harness_setups.push(0);
         self.record.harness.push(record::Harness {
             pid: harness.pid,
@@ -372,20 +373,23 @@ impl<'a> Timeline<'a> {
         let until = Instant::now() + HARNESS_GRACE;
         while self.harness_runs_as(pid) {
             if Instant::now() >= until {
-                let why = self.explain_harness();
-                self.evidence.hangs.push((
-                    None,
-                    format!(
-                        "the harness (pid {pid}) still ran {} s after SIGTERM: {why}",
-                        HARNESS_GRACE.as_secs()
-                    ),
-                ));
-                self.kill_harness();
+                self.kill_deaf_harness(pid);
                 return self.pump_until(|timeline| !timeline.harness_runs_as(pid));
             }
             self.pump(Some(until))?;
         }
         Ok(())
+    }
+
+    /// Of a harness that takes longer than its grace to end: says why, and kills it.
+    fn kill_deaf_harness(&mut self, pid: i32) {
+        let why = self.explain_harness();
+        let seconds = HARNESS_GRACE.as_secs();
+        self.evidence.hangs.push((
+            None,
+            format!("the harness (pid {pid}) still ran {seconds} s after SIGTERM: {why}"),
+        ));
+        self.kill_harness();
     }
 
     fn harness_runs_as(&self, pid: i32) -> bool {
@@ -448,8 +452,8 @@ impl<'a> Timeline<'a> {
         if let Some(harness) = &mut self.harness {
             // One that is being ended comes back as soon as it has.
             harness.restart_after = harness.restart_after.map(|_| Duration::ZERO);
-            harness.resume();
         }
+        self.resume_harness();
         self.end_faults("harness_pause", None);
     }
 
@@ -775,9 +779,19 @@ impl<'a> Timeline<'a> {
             if let Some(running) = self.running(id) {
                 signal_group(running.pid, Signal::SIGCONT);
             }
-            // A process that is forked while its group is stopped was seen to stay stopped.
             for after in CONTINUE_AGAIN {
                 self.timer(after, Timer::ContinueAgain(id));
+            }
+        }
+    }
+
+    fn resume_harness(&mut self) {
+        if let Some(harness) = &mut self.harness
+            && harness.resume()
+        {
+            let pid = harness.pid;
+            for after in CONTINUE_AGAIN {
+                self.timer(after, Timer::HarnessContinueAgain(pid));
             }
         }
     }
@@ -852,7 +866,7 @@ impl<'a> Timeline<'a> {
         self.held.push(running);
         self.settle_outputs(false);
         let said = self.scratch.path().join("antithesis").join(id.to_string());
-        let mut stream = Stream::new(said.join("sdk.jsonl"));
+        let mut stream = Stream::of(&said);
         if self.said.read(&mut stream, now) > 0 {
             self.evidence.setups.push(id);
         }
@@ -958,24 +972,19 @@ impl<'a> Timeline<'a> {
             Timer::Input(id) => self.look_for_input(id),
             Timer::HarnessStrike(fault) => self.strike_harness(fault),
             Timer::HarnessContinue(fault) => {
-                if let Some(harness) = &mut self.harness {
-                    harness.resume();
-                }
+                self.resume_harness();
                 let now = self.now();
                 self.record.faults[fault].end_ns.get_or_insert(now);
+            }
+            Timer::HarnessContinueAgain(pid) => {
+                if let Some(harness) = self.harness.as_ref().filter(|harness| harness.pid == pid) {
+                    harness.resume_again();
+                }
             }
             Timer::HarnessStart => self.restart_harness(),
             Timer::HarnessKill(pid) => {
                 if self.harness_runs_as(pid) {
-                    let why = self.explain_harness();
-                    self.evidence.hangs.push((
-                        None,
-                        format!(
-                            "the harness (pid {pid}) still ran {} s after SIGTERM: {why}",
-                            HARNESS_GRACE.as_secs()
-                        ),
-                    ));
-                    self.kill_harness();
+                    self.kill_deaf_harness(pid);
                 }
             }
         }

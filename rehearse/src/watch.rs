@@ -1,9 +1,12 @@
 //! What the kernel tells of the control directory, which the harness makes, and of the SDK output of a
 //! harness that is not ready yet.
 
+use crate::protocol::{ALIVE, Kind};
 use anyhow::Context;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
+use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 pub struct Watch {
@@ -70,10 +73,9 @@ impl Watch {
                 if event.mask.contains(AddWatchFlags::IN_IGNORED) {
                     self.control_watch = None;
                 } else if let Some(name) = event.name {
-                    let name = name.to_string_lossy().into_owned();
-                    self.alive |= name == ".alive";
-                    if name.starts_with("op-") || name.starts_with("check") {
-                        names.push(name);
+                    self.alive |= name.as_bytes() == ALIVE.to_bytes();
+                    if Kind::of_name(name.as_bytes()).is_some() {
+                        names.push(name.to_string_lossy().into_owned());
                     }
                 }
             }
@@ -82,7 +84,11 @@ impl Watch {
             let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
             self.control_watch = self.inotify.add_watch(&self.control, flags).ok();
             // It may have come between the directory and the watch.
-            self.alive |= self.control_watch.is_some() && self.control.join(".alive").exists();
+            self.alive |= self.control_watch.is_some()
+                && self
+                    .control
+                    .join(OsStr::from_bytes(ALIVE.to_bytes()))
+                    .exists();
         }
         names
     }

@@ -1,4 +1,4 @@
-//! What the library and the `jepsen-composer` command both know of Antithesis' fallback SDK: the file
+//! What the library, the `jepsen-composer` command and the rehearsal know of Antithesis' fallback SDK: the file
 //! of JSON lines that Antithesis reads where `libvoidstar` cannot be loaded.
 
 use std::ffi::OsString;
@@ -10,11 +10,14 @@ pub const OUTPUT_DIR: &str = "ANTITHESIS_OUTPUT_DIR";
 /// Names a file for the lines outside Antithesis, as for the official SDKs.
 pub const LOCAL_OUTPUT: &str = "ANTITHESIS_SDK_LOCAL_OUTPUT";
 
-/// The file that takes the lines: `sdk.jsonl` in [`OUTPUT_DIR`], else [`LOCAL_OUTPUT`]; `None` when
+/// The file in [`OUTPUT_DIR`] that takes the lines.
+pub const FILE: &str = "sdk.jsonl";
+
+/// The file that takes the lines: [`FILE`] in [`OUTPUT_DIR`], else [`LOCAL_OUTPUT`]; `None` when
 /// neither is set.
 pub fn file() -> Option<PathBuf> {
     match set(OUTPUT_DIR) {
-        Some(directory) => Some(PathBuf::from(directory).join("sdk.jsonl")),
+        Some(directory) => Some(PathBuf::from(directory).join(FILE)),
         None => set(LOCAL_OUTPUT).map(PathBuf::from),
     }
 }

@@ -153,7 +153,7 @@ fn by_time(
     let mut candidates: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut choices = HashMap::new();
     for (at, command) in commands.iter().enumerate() {
-        if linked[at] || command.fifos.iter().any(|fifo| fifo.starts_with("check")) {
+        if linked[at] || command.asked_for_the_check() {
             continue;
         }
         let start = command.start_ns.cast_signed();
