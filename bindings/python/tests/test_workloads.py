@@ -216,22 +216,22 @@ class Registers(workloads.register.Client):
         self.lock = threading.Lock()
         self.values: dict[int, int] = {}
         self.copy: dict[int, int] = {}
-        self.operations = 0
+        self.reads = 0
 
     def read(self, test: Test, key: int) -> int | None:
         with self.lock:
-            self.operations += 1
-            if self.broken == "stale" and self.operations % 5 == 0:
+            self.reads += 1
+            if self.broken == "stale" and self.reads % 5 == 0:
                 return self.copy.get(key)
-            if self.broken == "forgetful" and self.operations % 50 == 0:
+            if self.broken == "forgetful" and self.reads % 10 == 0:
                 return None
             self.copy[key] = self.values.get(key, -1)
             return self.values.get(key)
 
     def write(self, test: Test, key: int, value: int) -> None:
         with self.lock:
-            self.operations += 1
-            if self.broken != "lost" or self.operations % 10:
+            # All but the first of a key: of the ones that are lost, few can be told from late ones.
+            if self.broken != "lost" or key not in self.values:
                 self.values[key] = value
 
     def cas(self, test: Test, key: int, old: int, new: int) -> bool:
