@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -184,14 +185,20 @@ def test_the_jar_runs_on_arm64(target: Target, system: System, dist: Path, tmp_p
     classes = (*("--release", "17", "-d"), system.root / "classes", "-cp", system.root / "jars/*")
     run("javac", *classes, tmp_path / "made/src/main/java/Harness.java")
 
-    env = {**FIFOS, "ANTITHESIS_OUTPUT_DIR": "/tmp", "PATH": "/opt/jepsen/bin:/bin"}
+    path = "/opt/jepsen/bin:/usr/sbin:/usr/bin:/bin"
+    env = {**FIFOS, "ANTITHESIS_OUTPUT_DIR": "/tmp", "PATH": path}
     log = (tmp_path / "log").open("w")
     harness = system.start(
         *(java, "-cp", "/classes:/jars/*", "Harness"), env=env, stdout=log, stderr=log
     )
     command = f"/opt/jepsen/bin/{COMMAND}"
     waits = ("--wait", "100", "--timeout", "100")
+    too_late = time.monotonic() + 300
     try:
+        while not (system.root / "tmp/sdk.jsonl").exists():
+            assert harness.poll() is None, (tmp_path / "log").read_text()
+            assert time.monotonic() < too_late, (tmp_path / "log").read_text()
+            time.sleep(0.05)
         hundred(lambda: system.run(command, "op", *waits, env=FIFOS, timeout=120))
         check = system.run(command, "check", *waits, env=FIFOS, timeout=120)
         assert check.returncode == 0, (tmp_path / "log").read_text()
