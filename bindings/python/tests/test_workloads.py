@@ -281,6 +281,85 @@ class TestRegister:
         assert {op["value"].key for op in ops} == {0, 1}
 
 
+class Transactions:
+    """Lists or registers in memory. `broken` says how."""
+
+    def __init__(self, broken: str = "") -> None:
+        self.broken = broken
+        self.lock = threading.Lock()
+        self.state: dict[int, Any] = {}
+        self.before: dict[int, Any] = {}
+        self.count = 0
+
+    def txn(self, test: Test, micro_ops: list[list[Any]]) -> list[list[Any]]:
+        with self.lock:
+            self.count += 1
+            rare = self.count % 20 == 0
+            seen = self.before if self.broken == "stale" and rare else self.state
+            done = []
+            writes = dict(self.state)
+            for f, key, value in micro_ops:
+                if f == "r":
+                    value = (writes if seen is self.state else seen).get(key)
+                    if self.broken == "forked" and (self.count + key) % 2:
+                        value = None
+                elif f == "append":
+                    lost = self.broken == "lost" and rare
+                    writes[key] = [*writes.get(key, ()), *([] if lost else [value])]
+                else:
+                    writes[key] = value
+                done.append([f, key, value])
+            if self.broken == "aborted" and rare:
+                self.state = writes
+                raise workloads.Fail("conflict")
+            if self.count % 7 == 0:
+                raise workloads.Fail("conflict")
+            if self.count % 5 == 0:
+                self.before = self.state
+            self.state = writes
+            return done
+
+
+class Lists(Transactions, workloads.append.Client):
+    pass
+
+
+class Registry(Transactions, workloads.long_fork.Client):
+    pass
+
+
+class TestAppend:
+    def test_right(self) -> None:
+        test = run(workloads.append.test(key_count=3, max_txn_length=4), Lists())
+        assert test["results"] == {"valid": True}
+        assert {op["type"] for op in test["history"]} == {"invoke", "ok", "fail"}
+
+    @pytest.mark.parametrize(
+        ("broken", "anomaly"), [("stale", "G-single"), ("lost", "G"), ("aborted", "G1a")]
+    )
+    def test_broken(self, broken: str, anomaly: str) -> None:
+        workload = workloads.append.test(key_count=2, max_txn_length=4)
+        test = run(workload, Lists(broken), ops=1000)
+        assert verdict(test) is False
+        assert any(t.startswith(anomaly) for t in test["results"]["anomaly_types"])
+
+    def test_a_weaker_model(self) -> None:
+        workload = workloads.append.test(key_count=2, consistency_models=["read-uncommitted"])
+        assert verdict(run(workload, Lists("stale"))) is True
+
+
+class TestLongFork:
+    def test_right(self) -> None:
+        test = run(workloads.long_fork.test(n=3), Registry())
+        assert verdict(test) is True
+        assert test["results"]["reads_count"] > 50
+
+    def test_broken(self) -> None:
+        test = run(workloads.long_fork.test(), Registry("forked"))
+        assert verdict(test) is False
+        assert test["results"]["forks"]
+
+
 class TestClients:
     def test_coroutines(self) -> None:
         class AsyncBank(workloads.bank.Client):

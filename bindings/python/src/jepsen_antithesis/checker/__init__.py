@@ -30,11 +30,13 @@ from .composing import compose, unbridled_optimism
 from .counters import counter
 from .linearizable import Linearizable, linearizable
 from .log_files import log_file_pattern
+from .long_fork import long_fork
 from .plots import latency_graph, perf, rate_graph
 from .queues import queue, total_queue
 from .sets import set, set_full
 from .summaries import stats, unhandled_exceptions
 from .timelines import timeline
+from .transactions import list_append, rw_register
 from .unique_ids import unique_ids
 
 __all__ = [
@@ -52,13 +54,16 @@ __all__ = [
     "failures",
     "latency_graph",
     "linearizable",
+    "list_append",
     "log_file_pattern",
+    "long_fork",
     "merge_valid",
     "one_line",
     "online",
     "perf",
     "queue",
     "rate_graph",
+    "rw_register",
     "set",
     "set_full",
     "stats",

@@ -26,13 +26,15 @@ coroutines, as those of an `AsyncClient`.
 
 from __future__ import annotations
 
-from . import bank, queue, register, set
+from . import append, bank, long_fork, queue, register, set
 from .filling import Fail
 from .phasing import phases
 
 __all__ = [
     "Fail",
+    "append",
     "bank",
+    "long_fork",
     "phases",
     "queue",
     "register",
