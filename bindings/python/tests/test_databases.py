@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import servers
 from driving import EXAMPLES, Driver, eventually
 
 REDIS = ["register", "set", "counter"]
+LEVELS = ["read-committed", "repeatable-read", "serializable"]
 
 
 @pytest.fixture(scope="module")
@@ -29,29 +31,57 @@ def postgresql() -> Iterator[str]:
         yield db
 
 
-def run_by_itself(driver: Driver, workload: str, argv: list[str], broken: bool) -> None:
-    """Runs an example by itself. The verdict has to be that of the workload's own checker, on a
-    history in which operations have succeeded.
+def run_by_itself(driver: Driver, workload: str, argv: list[str], finds: bool) -> Any:
+    """Runs an example by itself. The verdict has to be that of the workload's own checker, whose
+    results are returned, on a history in which operations have succeeded.
     """
     limits = ["--concurrency", "2n", "--time-limit", "2", "--store-dir", str(driver.store)]
-    limits += ["--broken"] * broken
     found, told = driver.python(str(EXAMPLES / argv[0]), "test", *argv[1:], *limits).result()
-    assert found == int(broken), told
+    assert found == int(finds), told
     results = json.loads((driver.store / "latest" / "results.json").read_text())
-    assert results[workload]["valid"] is not broken
+    assert results[workload]["valid"] is not finds
     assert results["stats"]["ok_count"] > 10
+    return results[workload]
 
 
-@pytest.mark.parametrize("broken", [False, True], ids=["right", "broken"])
+def on_redis(redis: str, workload: str) -> list[str]:
+    return ["on_redis.py", "--redis", redis, "--workload", workload]
+
+
+def on_postgresql(db: str, workload: str, level: str = "serializable") -> list[str]:
+    return ["on_postgresql.py", "--db", db, "--workload", workload, "--isolation", level]
+
+
+@pytest.mark.parametrize("variant", [[], ["--broken"]], ids=["right", "broken"])
 class TestByItself:
     @pytest.mark.parametrize("workload", REDIS)
-    def test_on_redis(self, driver: Driver, redis: str, workload: str, broken: bool) -> None:
-        argv = ["on_redis.py", "--redis", redis, "--workload", workload]
-        run_by_itself(driver, workload, argv, broken)
+    def test_redis(self, driver: Driver, redis: str, workload: str, variant: list[str]) -> None:
+        run_by_itself(driver, workload, on_redis(redis, workload) + variant, finds=bool(variant))
 
-    def test_on_postgresql(self, driver: Driver, postgresql: str, broken: bool) -> None:
-        argv = ["on_postgresql.py", "--db", postgresql]
-        run_by_itself(driver, "register", argv, broken)
+    @pytest.mark.parametrize(
+        ("workload", "level"),
+        [("register", "serializable"), *(("append", level) for level in LEVELS)],
+    )
+    def test_postgresql(
+        self, driver: Driver, postgresql: str, workload: str, level: str, variant: list[str]
+    ) -> None:
+        argv = on_postgresql(postgresql, workload, level) + variant
+        run_by_itself(driver, workload, argv, finds=bool(variant))
+
+
+@pytest.mark.parametrize(
+    ("level", "expected", "anomalies"),
+    [
+        ("read-committed", "snapshot-isolation", {"G-single-item", "lost-update"}),
+        ("repeatable-read", "serializable", {"G2-item"}),
+    ],
+)
+def test_what_a_level_does_not_promise(
+    driver: Driver, postgresql: str, level: str, expected: str, anomalies: set[str]
+) -> None:
+    argv = [*on_postgresql(postgresql, "append", level), "--expect", expected]
+    results = run_by_itself(driver, "append", argv, finds=True)
+    assert anomalies & set(results["anomaly_types"])
 
 
 class TestByCommands:
@@ -71,8 +101,9 @@ class TestByCommands:
         assert results["stats"]["ok_count"] > 10
 
     @pytest.mark.parametrize("workload", REDIS)
-    def test_on_redis(self, driver: Driver, redis: str, workload: str) -> None:
-        self.drive(driver, ["on_redis.py", "--redis", redis, "--workload", workload])
+    def test_redis(self, driver: Driver, redis: str, workload: str) -> None:
+        self.drive(driver, on_redis(redis, workload))
 
-    def test_on_postgresql(self, driver: Driver, postgresql: str) -> None:
-        self.drive(driver, ["on_postgresql.py", "--db", postgresql])
+    @pytest.mark.parametrize("workload", ["register", "append"])
+    def test_postgresql(self, driver: Driver, postgresql: str, workload: str) -> None:
+        self.drive(driver, on_postgresql(postgresql, workload))

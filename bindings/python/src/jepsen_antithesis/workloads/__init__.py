@@ -21,16 +21,18 @@ and `phases` makes a whole generator of the parts::
 
 What a method returns is the operation's result, and the operation has succeeded. An operation that
 certainly did not happen raises `Fail`; any other exception leaves that open. Methods may be
-coroutines, as those of an `AsyncClient`.
+coroutines, as those of an `AsyncClient`. The clients of all workloads derive from `Client`, so what
+those of one database have in common can be a class derived from it, too.
 """
 
 from __future__ import annotations
 
 from . import append, bank, long_fork, queue, register, set
-from .filling import Fail
+from .filling import Client, Fail
 from .phasing import phases
 
 __all__ = [
+    "Client",
     "Fail",
     "append",
     "bank",
