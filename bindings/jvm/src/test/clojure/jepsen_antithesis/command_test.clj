@@ -59,6 +59,8 @@
            ^java.util.List
            (concat [(str (System/getProperty "java.home") "/bin/java")
                     "-Djava.awt.headless=true"
+                    ; What a killed process leaves there goes with the directory.
+                    (str "-Djava.io.tmpdir=" directory)
                     "-cp" (str (System/getProperty "java.class.path") ":" sources)
                     (str "-Dproject.root=" (System/getProperty "project.root"))
                     "clojure.main" "-m" namespace]
