@@ -164,12 +164,17 @@ class _Picture:
         self.figure.savefig(path, dpi=120)
 
 
+def _latency_picture(test: Test, title: str, shades: Iterable[_Shade]) -> _Picture:
+    picture = _Picture(test, title, "Latency (ms)", shades)
+    picture.axes.set_yscale("log")
+    picture.axes.yaxis.set_major_formatter("{x:g}")
+    return picture
+
+
 def _draw_points(
     path: Path, test: Test, points: Iterable[_Point], shades: Iterable[_Shade]
 ) -> None:
-    picture = _Picture(test, "latency", "Latency (ms)", shades)
-    picture.axes.set_yscale("log")
-    picture.axes.yaxis.set_major_formatter("{x:g}")
+    picture = _latency_picture(test, "latency", shades)
     by_kind: dict[tuple[str, str], list[_Point]] = defaultdict(list)
     for point in points:
         by_kind[point.f, point.type].append(point)
@@ -184,9 +189,7 @@ def _draw_points(
 def _draw_quantiles(
     path: Path, test: Test, points: Sequence[_Point], shades: Iterable[_Shade]
 ) -> None:
-    picture = _Picture(test, "latency quantiles", "Latency (ms)", shades)
-    picture.axes.set_yscale("log")
-    picture.axes.yaxis.set_major_formatter("{x:g}")
+    picture = _latency_picture(test, "latency quantiles", shades)
     fs = sorted({point.f for point in points})
     markers = _markers(fs)
     for f in fs:
