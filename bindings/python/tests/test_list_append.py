@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -309,6 +310,8 @@ def test_one_process() -> None:
         (txns((0, "invoke", ["append", 1, 2])), "micro-operation 'append'"),
         (concurrent(ok(a(1, 1)), ok(a(1, 1))), "appends 1 to key 1, and so did an earlier one"),
         (concurrent(ok(a(1, None))), "writes None to key 1"),
+        (concurrent(ok(a(1, math.nan)), ok(r(1, float("nan")))), "not equal to itself"),
+        (concurrent(ok(a(math.nan, 1))), "not equal to itself"),
         (concurrent(ok(a(1, []))), "cannot be hashed"),
         (concurrent(ok(a(1, 1)), ok(r(1, {}))), "cannot be hashed"),
         (concurrent(ok(a(1, 1)), ok(["r", 1, 1])), "read 1 as the value of key 1"),

@@ -410,13 +410,13 @@ def _internal(op: Op, txn: Txn) -> Case | None:
     states: dict[Any, tuple[list[Any], bool]] = {}
     for m in txn:
         f, key, value = m
-        known, whole = states.get(key, ([], False))
+        known, whole = states.setdefault(key, ([], False))
         if f == APPEND:
-            states[key] = ([*known, value], whole)
+            known.append(value)
             continue
         read = list(value or ())
         if (whole and read != known) or (known and read[-len(known) :] != known):
-            expected = known if whole else [Keyword("..."), *known]
+            expected = [*known] if whole else [Keyword("..."), *known]
             why = f"{shown(op)} read {micro_op(m)}, but what it did before needs it to be "
             why += (
                 f"{shown_value(known)}." if whole else f"a list that ends in {shown_value(known)}."
