@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -395,6 +396,16 @@ class TestExplanations:
         picture = ElementTree.parse(tmp_path / "elle" / "G-single-item" / "0.svg")
         texts = [element.text for element in picture.iter() if element.text]
         assert {'[append 2 "<&>"]', "[r 2 []]", "wr", "rw", "T1", "T2"} <= set(texts)
+
+    def test_no_arrow_passes_over_words(self, tmp_path: Path) -> None:
+        [name] = check(STALE, {"dir": tmp_path})["anomaly_types"]
+        picture = ElementTree.parse(tmp_path / "elle" / name / "0.svg")
+        paths = [element.get("d", "") for element in picture.iter()]
+        around = [float(found[1]) for path in paths if (found := re.search(r"H(\d+) V", path))]
+        notes = [e for e in picture.iter() if e.get("class") == "quiet"]
+        assert notes and around
+        for note in notes:
+            assert min(around) > float(note.get("x", 0)) + 6.5 * len(note.text or "")
 
     def test_a_directory_that_cannot_be_written_changes_no_verdict(self, tmp_path: Path) -> None:
         (tmp_path / "elle").write_text("in the way")

@@ -19,8 +19,7 @@ from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, MicroOp, Transactions, Txn
-from .words import micro_op, shown
-from .words import value as shown_value
+from .words import micro_op, shown, shown_value
 
 APPEND = "append"
 

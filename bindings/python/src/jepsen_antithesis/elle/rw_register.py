@@ -17,8 +17,7 @@ from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group, components
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, Transactions, Txn, ext_reads, ext_writes
-from .words import micro_op, shown
-from .words import value as shown_value
+from .words import micro_op, shown, shown_value
 
 WRITE = "w"
 
