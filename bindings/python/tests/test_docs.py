@@ -33,7 +33,7 @@ def test_the_transactions(options: tuple[str, ...], status: int, driver: Driver)
     (block,) = [block for block in BLOCKS if block.startswith("# lists.py")]
     program = driver.tmp / "lists.py"
     program.write_text(block)
-    argv = ("test", "--time-limit", "1", "--store-dir", str(driver.store), *options)
+    argv = ("test", "--time-limit", "0.5", "--store-dir", str(driver.store), *options)
     assert driver.python(str(program), *argv).result()[0] == status
     latest = driver.store / "latest"
     found = json.loads((latest / "results.json").read_text())

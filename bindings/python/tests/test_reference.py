@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import functools
 import importlib
 import inspect
 import itertools
@@ -36,12 +37,17 @@ def unwanted(module: str) -> set[str]:
     return set(found[1].split(", ")) if found else set()
 
 
+@functools.cache
+def parsed(module: ModuleType) -> list[ast.stmt]:
+    return ast.parse(inspect.getsource(module)).body
+
+
 def commented(module: ModuleType) -> set[str]:
     """The constants and aliases of a module, or of those in it, that have a docstring."""
     found = set()
     for name, it in list(sys.modules.items()):
         if f"{name}.".startswith(f"{module.__name__}."):
-            body = ast.parse(inspect.getsource(it)).body
+            body = parsed(it)
             for statement, following in itertools.pairwise(body):
                 if isinstance(statement, (ast.Assign, ast.AnnAssign)) and isinstance(
                     following, ast.Expr
@@ -54,7 +60,7 @@ def commented(module: ModuleType) -> set[str]:
 def assigned(module: ModuleType) -> set[str]:
     """The public constants and aliases that a module itself assigns."""
     found = set()
-    for statement in ast.parse(inspect.getsource(module)).body:
+    for statement in parsed(module):
         if isinstance(statement, (ast.Assign, ast.AnnAssign)):
             for target in getattr(statement, "targets", [getattr(statement, "target", None)]):
                 if isinstance(target, ast.Name):
