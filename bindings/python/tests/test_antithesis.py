@@ -969,7 +969,8 @@ class TestHanging:
             def op(self, test: Test, ctx: Context) -> Any:
                 return gen.op(READS, test, ctx) if go.is_set() else (gen.PENDING, self)
 
-        test = simple_test(Recorder(), Later(), op_release_after=0.3)
+        # All three have come by then.
+        test = simple_test(Recorder(), Later(), op_release_after=2)
         harness = driver.harness(test)
         lines = [out for _, out in results([driver.op() for _ in range(3)])]
         assert {line.partition(" within ")[0].partition(" after ")[0] for line in lines} == {
