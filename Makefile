@@ -2,6 +2,7 @@
 # make rehearse   the Test Composer on this machine: jepsen-composer rehearse and report
 # make demo       a bank on SQLite and its Python harness, rehearsed with faults (BUG=1: a broken bank)
 # make test       every test of every language
+# make docs       the API reference of the Python package in target/docs/python/
 # make install    PREFIX=/usr/local DESTDIR=
 # make bench      what is promised about speed, as ratios
 # make dist       wheels, jar, tarballs and Debian packages in dist/
@@ -31,7 +32,7 @@ MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
 .PHONY: all lib command rehearse demo test test-rehearse test-rust test-report test-model test-msrv test-static-command test-install \
-	test-python test-jvm test-jepsen install install-files bench soak header clean
+	test-python test-jvm test-jepsen install install-files bench soak docs header clean
 
 all: lib command
 
@@ -93,7 +94,7 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 	$(VENV)/pip install --quiet -r $<
 	touch $@
 
-PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python examples packaging rehearse/tests/report
+PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python docs/api examples packaging rehearse/tests/report
 
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
@@ -139,6 +140,10 @@ install-files:
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
 
 include packaging/dist.mk
+
+docs: $(VENV)/.made
+	$(VENV)/python -m sphinx -q -W --keep-going -b html -d target/docs/doctrees docs/api target/docs/python
+	@echo "The API reference is in target/docs/python/index.html"
 
 bench: all
 	benches/run

@@ -105,6 +105,17 @@ class TestHistories:
         assert independent.history_keys(self.OPS) == {"x", "y"}
         assert independent.history_keys(History()) == set()
 
+    @pytest.mark.parametrize("type", ["fail", "info"])
+    def test_a_completion_without_its_value_belongs_to_the_invocations_key(self, type: str) -> None:
+        ops = history((0, "invoke", "read", kv("x", None)), (0, type, "read", None))
+        assert len(independent.subhistory("x", ops)) == 2
+        ops = history(
+            *[(op["process"], op["type"], op["f"], op["value"]) for op in ops],
+            (1, "invoke", "read", kv("y", None)),
+            (1, "ok", "read", kv("y", 1)),
+        )
+        assert [op["process"] for op in independent.subhistory("y", ops)] == [1, 1]
+
     def test_that_of_a_key_has_what_belongs_to_none(self) -> None:
         part = independent.subhistory("x", self.OPS)
         assert [(op["index"], op["f"], op["value"]) for op in part] == [

@@ -738,7 +738,8 @@ def test_porcupine_kv_histories() -> None:
             assert match is not None, text
             value = None if match[5] == "nil" else match[5][1:-1]
             ops.append((int(match[1]), match[2], match[3], independent.tuple(match[4], value)))
-        found = independent.checker(checker.linearizable(Text(), time_limit=None)).check(
-            {}, history(*ops), {}
-        )
-        assert found["valid"] is path.stem.endswith("ok"), path
+        valid = path.stem.endswith("ok")
+        # One key of 50 clients takes minutes; of an invalid history, one key is enough.
+        it = checker.linearizable(Text(), time_limit=600 if valid else 30)
+        found = independent.checker(it).check({}, history(*ops), {})
+        assert found["valid"] is valid, path

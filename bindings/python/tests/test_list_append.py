@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -309,6 +311,8 @@ def test_one_process() -> None:
         (txns((0, "invoke", ["append", 1, 2])), "micro-operation 'append'"),
         (concurrent(ok(a(1, 1)), ok(a(1, 1))), "appends 1 to key 1, and so did an earlier one"),
         (concurrent(ok(a(1, None))), "writes None to key 1"),
+        (concurrent(ok(a(1, math.nan)), ok(r(1, float("nan")))), "not equal to itself"),
+        (concurrent(ok(a(math.nan, 1))), "not equal to itself"),
         (concurrent(ok(a(1, []))), "cannot be hashed"),
         (concurrent(ok(a(1, 1)), ok(r(1, {}))), "cannot be hashed"),
         (concurrent(ok(a(1, 1)), ok(["r", 1, 1])), "read 1 as the value of key 1"),
@@ -392,6 +396,16 @@ class TestExplanations:
         picture = ElementTree.parse(tmp_path / "elle" / "G-single-item" / "0.svg")
         texts = [element.text for element in picture.iter() if element.text]
         assert {'[append 2 "<&>"]', "[r 2 []]", "wr", "rw", "T1", "T2"} <= set(texts)
+
+    def test_no_arrow_passes_over_words(self, tmp_path: Path) -> None:
+        [name] = check(STALE, {"dir": tmp_path})["anomaly_types"]
+        picture = ElementTree.parse(tmp_path / "elle" / name / "0.svg")
+        paths = [element.get("d", "") for element in picture.iter()]
+        around = [float(found[1]) for path in paths if (found := re.search(r"H(\d+) V", path))]
+        notes = [e for e in picture.iter() if e.get("class") == "quiet"]
+        assert notes and around
+        for note in notes:
+            assert min(around) > float(note.get("x", 0)) + 6.5 * len(note.text or "")
 
     def test_a_directory_that_cannot_be_written_changes_no_verdict(self, tmp_path: Path) -> None:
         (tmp_path / "elle").write_text("in the way")

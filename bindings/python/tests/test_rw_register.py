@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +184,7 @@ def test_where_nothing_was_tested_it_is_unknown(history: History, keys: bool) ->
             "wrote the same value 1 to key 1",
         ),
         (concurrent(ok(w(1, None))), "writes None to key 1"),
+        (concurrent(ok(w(1, math.nan)), ok(r(1, math.nan))), "not equal to itself"),
         (concurrent(ok(w(1, {}))), "cannot be hashed"),
         (concurrent(ok(w(1, 1)), ok(r(1, []))), "cannot be hashed"),
     ],

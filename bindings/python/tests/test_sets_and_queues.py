@@ -60,37 +60,6 @@ def test_results_are_jepsens(name: str) -> None:
         assert plain(check(CHECKERS[name], ops)) == case["result"], case["ops"]
 
 
-@pytest.mark.parametrize("name", [*CHECKERS, "quiet", "unique_ids", "log"])
-@pytest.mark.parametrize(
-    "types", [[], ["invoke"], ["info"], ["fail"], ["ok"]], ids=lambda t: "".join(t) or "empty"
-)
-@pytest.mark.parametrize("processes", [1, 3])
-def test_any_history_has_a_verdict(
-    name: str, types: list[str], processes: int, tmp_path: Path
-) -> None:
-    """Nothing ok, only info, one process, nothing at all."""
-    c = (
-        CHECKERS.get(name)
-        or {
-            "quiet": checker.counter(quiet=True),
-            "unique_ids": checker.unique_ids(),
-            "log": checker.log_file_pattern("x", "db.log"),
-        }[name]
-    )
-    values = {"add": 1, "enqueue": 1, "drain": None, "read": None, "dequeue": None}
-    ops = [
-        (process, type, f, value)
-        for process in range(processes)
-        for f, value in values.items()
-        for type in (["invoke", *types] if types and types != ["invoke"] else types)
-        if type != "ok" or f in ("add", "enqueue")
-    ]
-    result = checker.check_safe(c, {"nodes": ["n1"]}, history(*ops), {"dir": tmp_path})
-    assert checker.FAILED not in result, result
-    if types != ["ok"]:
-        assert result["valid"] is not False
-
-
 class TestSetFull:
     """The histories of Jepsen's own tests, with what they expect."""
 

@@ -34,6 +34,7 @@ from .verdict import Verdict, verdict
 log = logging.getLogger(__name__)
 
 Options: TypeAlias = dict[str, Any]
+"""What the command line says, by the names of the options: ``time_limit``, ``nodes``, …"""
 TestFn: TypeAlias = Callable[[Options], Test]
 """Makes a test of the options: usually ``{**options, …}``."""
 TestsFn: TypeAlias = Callable[[Options], Iterable[Test]]
@@ -168,7 +169,7 @@ def test_all_cmd(
 
 
 def serve_cmd() -> Command:
-    """``serve``: shows the store in a browser. See `serve`."""
+    """``serve``: shows the store in a browser. See `jepsen_antithesis.serve`."""
 
     def main(options: Options) -> int:
         base, host, port = options["store_dir"], options["host"], options["port"]

@@ -37,7 +37,10 @@ from .errors import (
 from .waiting import milliseconds
 
 DIR_VARIABLE = "JEPSEN_FIFO_DIR"
+"""The environment variable that names the control directory."""
+
 DEFAULT_DIR = "/run/jepsen"
+"""The control directory where that is not set."""
 
 _ERROR_SIZE = 4096
 
@@ -119,10 +122,10 @@ class FifoOp:
         self.id: int = struct.id
         """The library's number for it."""
         self.name = os.fsdecode(struct.name)
-        """The name of its FIFO; bytes that are not UTF-8 as surrogates (`os.fsencode`)."""
+        """The name of its FIFO; bytes that are not UTF-8 as surrogates (``os.fsencode``)."""
         self.kind = Kind(struct.kind)
         self.arrived_ns: int = struct.arrived_ns
-        """When it came, as `time.monotonic_ns` counts."""
+        """When it came, as ``time.monotonic_ns`` counts."""
 
     def complete(self, out: str | bytes = b"", status: int = 0) -> Completion:
         """Gives the command its output and its exit status (0 to 255), without waiting for it.
@@ -372,7 +375,7 @@ class Composer:
     def close(self) -> None:
         """Releases every command that still waits, and frees the directory. May be repeated.
 
-        Takes up to `close_linger` seconds when results are still being read. Whoever waits in
+        Takes up to ``close_linger`` seconds when results are still being read. Whoever waits in
         another thread gets CLOSED.
         """
         self._checked(self._lib.close(self._pointer))

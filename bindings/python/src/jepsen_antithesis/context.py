@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from .types import NEMESIS, Process, Test, Thread
 
 ThreadFilter: TypeAlias = Callable[["Context"], "Context"]
+"""A context with some of the threads only."""
 
 _NO_KEYS: Mapping[Any, Any] = MappingProxyType({})
 

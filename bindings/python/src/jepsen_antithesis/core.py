@@ -2,43 +2,43 @@
 
 A test is a dict. What Jepsen's tests have:
 
-=================== ==========================================================================
-``name``            where its files go; without a name (None) nothing is stored
-``nodes``           the nodes' names; threads go round them. Default: n1 to n5
-``concurrency``     how many client threads; default: one for each node
-``client``          a `Client`, or an `AsyncClient`
-``nemesis``         a `Nemesis`
-``generator``       see `generator`
-``checker``         see `checker`
-``leave_db_running`` leave the system as it is: clients are not torn down
+======================== =====================================================================
+``name``                 where its files go; without a name (None) nothing is stored
+``nodes``                the nodes' names; threads go round them. Default: n1 to n5
+``concurrency``          how many client threads; default: one for each node
+``client``               a `Client`, or an `AsyncClient`
+``nemesis``              a `Nemesis`
+``generator``            see `generator`
+``checker``              see `checker`
+``leave_db_running``     leave the system as it is: clients are not torn down
 ``nonserializable_keys`` keys that are not written to ``test.json``
-=================== ==========================================================================
+======================== =====================================================================
 
 Added while it runs: ``start_time``, ``store``, ``history``, ``results``. When a test is interrupted
 or fails, its results are unknown and say why, and what is known of the history is stored;
 `analyze` checks it later. Of a test that Antithesis drives, also these:
 
-==================== =========================================================================
-``fifo_dir``         the control directory; default: ``$JEPSEN_FIFO_DIR``, else /run/jepsen
-``shared``           whether other users may write to it
-``on_open``          commands that wait already: ``release`` (default) or ``adopt`` them
-``on_exhausted``     when the generator has no more operations: ``wait`` for the check (default),
-                     or ``finish``: analyse at once, and keep the verdict for the check
-``after_check``      ``linger``: stay, and answer later checks, or ``exit`` (default). The
-                     ``antithesis`` command lingers by default inside Antithesis, where the
-                     container has to stay up
-``op_release_after`` seconds after which a command stops waiting for its operation; default: 10
-``drain_timeout``    seconds that the check waits for an operation to end, for a client to
-                     close or tear down, or for a generator that stays pending; default: 10
-``setup_timeout``    seconds that the set-up may take, for commands may wait already; default: 600
-``unknown_status``   the exit status of a check whose verdict is unknown; default: 0
+========================= ====================================================================
+``fifo_dir``              the control directory; default: ``$JEPSEN_FIFO_DIR``, else /run/jepsen
+``shared``                whether other users may write to it
+``on_open``               commands that wait already: ``release`` (default) or ``adopt`` them
+``on_exhausted``          when the generator has no more operations: ``wait`` for the check
+                          (default), or ``finish``: analyse at once, and keep the verdict for it
+``after_check``           ``linger``: stay, and answer later checks, or ``exit`` (default). The
+                          ``antithesis`` command lingers by default inside Antithesis, where the
+                          container has to stay up
+``op_release_after``      seconds after which a command stops waiting for its operation; default: 10
+``drain_timeout``         seconds that the check waits for an operation to end, for a client to
+                          close or tear down, or for a generator that stays pending; default: 10
+``setup_timeout``         seconds that the set-up may take, for commands may wait; default: 600
+``unknown_status``        the exit status of a check whose verdict is unknown; default: 0
 ``checker_failed_status`` the exit status of a check when a checker failed; default: 1
-``properties``       False: the ``antithesis`` command does not wrap the test by `antithesis.test`,
-                     and nothing is checked online
-``events``           whether operations are events for Antithesis: ``on``, ``off``, or ``auto``
-                     (default), up to 100 operations a second
-``fs``               the ``f``s of the clients' operations, to declare their properties
-==================== =========================================================================
+``properties``            False: the ``antithesis`` command does not wrap the test by
+                          `antithesis.test`, and nothing is checked online
+``events``                whether operations are events for Antithesis: ``on``, ``off``, or ``auto``
+                          (default), up to 100 operations a second
+``fs``                    each ``f`` of the clients' operations, to declare their properties
+========================= ====================================================================
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ log = logging.getLogger(__name__)
 _INTERRUPTED_PATIENCE = 5.0
 
 DEFAULT_NODES = ("n1", "n2", "n3", "n4", "n5")
+"""The nodes of a test that names none."""
 
 
 class SetupError(Exception):

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any
@@ -47,7 +48,23 @@ def dumps(op: Op) -> bytes:
 
 def loads(line: bytes) -> Op:
     """The operation on a line."""
-    op: Op = json.loads(line, object_hook=_decode)
+    return _shared(json.loads(line, object_hook=_decode))
+
+
+def _shared(found: Mapping[str, Any]) -> Op:
+    """An operation whose words are the same objects in all operations: otherwise they take more
+    memory than all the rest of a history.
+    """
+    op = {sys.intern(key): value for key, value in found.items()}
+    for key in ("type", "f"):
+        word = op.get(key)
+        if type(word) is str:
+            op[key] = sys.intern(word)
+    value = op.get("value")
+    if type(value) is list and op.get("f") == "txn":
+        for micro_op in value:
+            if type(micro_op) is list and micro_op and type(micro_op[0]) is str:
+                micro_op[0] = sys.intern(micro_op[0])
     return op
 
 

@@ -1,7 +1,7 @@
 """Models: what a single-threaded data type does, one operation after another.
 
-A model is an immutable, hashable value with one method, ``step(op)``: the model after `op`, or
-`inconsistent` with the reason why `op` cannot have happened now. It looks at ``op["f"]`` and
+A model is an immutable, hashable value with one method, ``step(op)``: the model after ``op``, or
+`inconsistent` with the reason why ``op`` cannot have happened now. It looks at ``op["f"]`` and
 ``op["value"]`` only; of an operation that succeeded the value is that of its completion. Names and
 meaning are those of ``knossos.model``.
 
@@ -21,8 +21,8 @@ A model of one's own is a frozen dataclass::
 Values of operations may be lists, dicts and sets; `freeze` makes them hashable.
 
 Two more methods are optional, and make the search for a linearization faster. ``read_only(op)``
-says whether `op` leaves every state as it is in which it is consistent. ``access(op)``, of a model
-that holds one value, says which value `op` needs and which it leaves; see `Access`.
+says whether ``op`` leaves every state as it is in which it is consistent. ``access(op)``, of a
+model that holds one value, says which value ``op`` needs and which it leaves; see `Access`.
 """
 
 from __future__ import annotations
@@ -60,6 +60,7 @@ class Inconsistent:
 
 
 Step: TypeAlias = Model | Inconsistent
+"""What a step leads to."""
 
 
 class Nothing(Enum):

@@ -1,6 +1,6 @@
 """Where generators take their randomness from.
 
-``rng`` is a `random.Random`. Inside Antithesis it draws every number from Antithesis' entropy, at
+`rng` is a ``random.Random``. Inside Antithesis it draws every number from Antithesis' entropy, at
 the moment a decision is made, so that Antithesis can branch there; elsewhere `seed` makes a run
 repeatable.
 """
@@ -17,7 +17,7 @@ from . import _sdk
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 _WORD = 1 << 64
 
@@ -59,13 +59,13 @@ class AntithesisRandom(random.Random):
 
     def choices(
         self,
-        population: SupportsLenAndGetItem[T],
+        population: SupportsLenAndGetItem[_T],
         weights: Sequence[float | Fraction] | None = None,
         *,
         cum_weights: Sequence[float | Fraction] | None = None,
         k: int = 1,
-    ) -> list[T]:
-        """As `random.Random.choices`; without weights, each is one choice."""
+    ) -> list[_T]:
+        """As ``random.Random.choices``; without weights, each is one choice."""
         if weights is None and cum_weights is None:
             return [self.choice(population) for _ in range(k)]
         return super().choices(population, weights, cum_weights=cum_weights, k=k)
@@ -86,10 +86,11 @@ class AntithesisRandom(random.Random):
 
 
 rng: random.Random = AntithesisRandom() if _sdk.inside() else random.Random()
+"""Draws every random number of a generator. For any number of threads."""
 
 
 def seed(value: int) -> None:
-    """Makes `rng` and Python's own `random` repeatable; not `rng` inside Antithesis."""
+    """Makes `rng` and Python's own ``random`` repeatable; not `rng` inside Antithesis."""
     random.seed(value)
     rng.seed(value)
 

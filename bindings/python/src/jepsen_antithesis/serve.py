@@ -79,8 +79,8 @@ def _directories(path: Path) -> Iterator[Path]:
 
 
 def server(base: str | Path, host: str = "127.0.0.1", port: int = 8080) -> ThreadingHTTPServer:
-    """A web server for the store `base`; `serve_forever` runs it, `shutdown` ends that. With port 0
-    the system chooses one; see ``server_address``.
+    """A web server for the store `base`; ``serve_forever`` runs it, ``shutdown`` ends that. With
+    port 0 the system chooses one; see ``server_address``.
 
     Nothing outside of `base` is given out, links included. Raises OSError when `base` is no
     directory, or the address cannot be had.

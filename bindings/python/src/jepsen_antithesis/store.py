@@ -29,6 +29,7 @@ from . import edn, journal
 from .types import Op, Test
 
 BASE = "store"
+"""The store of a test without ``store_dir``, in the working directory."""
 
 NONSERIALIZABLE = frozenset(
     {

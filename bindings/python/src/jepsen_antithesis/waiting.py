@@ -18,7 +18,7 @@ def milliseconds(timeout: float | None) -> int | None:
 
 
 def seconds_left(deadline: float | None) -> float | None:
-    """The time until `deadline`, on the clock of `time.monotonic`, as `threading` takes it."""
+    """The time until `deadline`, on the clock of ``time.monotonic``, as ``threading`` takes it."""
     if deadline is None:
         return None
     return min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)

@@ -141,7 +141,7 @@ class Worker:
         return self._loop.cancel()
 
     def join(self, deadline: float | None) -> bool:
-        """Waits for the thread until `deadline` (`time.monotonic`); whether it ended."""
+        """Waits for the thread until `deadline` (``time.monotonic``); whether it ended."""
         self._thread.join(seconds_left(deadline))
         return not self._thread.is_alive()
 

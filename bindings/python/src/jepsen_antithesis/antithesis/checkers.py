@@ -31,9 +31,10 @@ def checker(check: Check, name: str = "checker") -> Check:
 
 
 def checker_plus(check: Check, path: tuple[str, ...] = ("checker",)) -> Check:
-    """`check`, with the properties of `checker` for each checker in it: those of a `compose`, and
-    those in the fields of a dataclass that is a checker. The names are the keys that lead to a
-    checker, joined by spaces: ``checker``, ``checker bank``, ``checker bank per key``.
+    """`check`, with the properties of `checker` for each checker in it: those of a
+    `checker.compose`, and those in the fields of a dataclass that is a checker. The names are the
+    keys that lead to a checker, joined by spaces: ``checker``, ``checker bank``, ``checker bank per
+    key``.
 
     What asserts by itself is left as it is, with all in it: whatever has a true attribute
     ``own_assertions``. `checker.stats` is left out too, since ``ok F`` says the same of each ``f``.

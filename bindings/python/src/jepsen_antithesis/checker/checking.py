@@ -30,7 +30,10 @@ that has nothing to tell. `antithesis.checker_plus` leaves it alone.
 """
 
 Result: TypeAlias = dict[str, Any]
+"""What a checker returns: ``valid``, and what explains it."""
+
 Opts: TypeAlias = dict[str, Any]
+"""What a checker is told: ``dir``, and what a checker around it adds."""
 
 
 @runtime_checkable
@@ -43,6 +46,7 @@ class Checker(Protocol):
 
 
 Check: TypeAlias = Checker | Callable[[Test, History, Opts], Mapping[str, Any]]
+"""A checker: an object that checks, or a function of the same form."""
 
 _PRIORITIES = {True: 0, UNKNOWN: 1, False: 2}
 

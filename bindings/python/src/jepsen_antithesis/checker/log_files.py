@@ -16,7 +16,7 @@ _SHOWN = 1000
 
 
 def log_file_pattern(pattern: str | re.Pattern[str], filename: str) -> Check:
-    """No line of the nodes' log files has `pattern`, a regular expression of Python's `re`.
+    """No line of the nodes' log files has `pattern`, a regular expression of Python's ``re``.
 
     The files are ``<node>/<filename>`` in the test's directory, or `filename` itself if that is an
     absolute path, for all nodes. ``count`` is the number of lines that have it, and ``matches`` the

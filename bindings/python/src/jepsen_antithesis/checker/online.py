@@ -1,10 +1,10 @@
 """Checkers that also check while the test runs: `bank`, `set`, `counter` and `unique_ids`.
 
 Each is the checker of that name, whose verdict is the test's, and is used in its place, alone or in
-a `compose`. In a run that Antithesis is told of, it is an assertion as well: ``checker online``, or
-with the checker's path, ``checker bank online``. That fails at the operation after which the
-verdict cannot be valid any more, so that Antithesis can go on from there; where the checker finds
-the history valid, it never fails.
+a `checker.compose`. In a run that Antithesis is told of, it is an assertion as well: ``checker
+online``, or with the checker's path, ``checker bank online``. That fails at the operation after
+which the verdict cannot be valid any more, so that Antithesis can go on from there; where the
+checker finds the history valid, it never fails.
 
 `checked` makes such a one of a checker of one's own.
 """

@@ -24,7 +24,7 @@ class AsyncClient(ABC):
     A worker runs the coroutines of all its clients in one event loop, one after the other. What a
     client leaves running in it, such as the task that keeps a connection alive, goes on between
     operations, and is cancelled when the worker ends. Set-up and tear-down have loops of their own.
-    An operation that is given up is cancelled: `invoke` gets an `asyncio.CancelledError`.
+    An operation that is given up is cancelled: `invoke` gets an ``asyncio.CancelledError``.
     """
 
     async def open(self, test: Test, node: str) -> AsyncClient:

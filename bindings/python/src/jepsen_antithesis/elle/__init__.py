@@ -7,11 +7,11 @@ explain. `checker.list_append` and `checker.rw_register` are the checkers, `list
 
 A transaction is an operation whose value is a list of micro-operations, each ``[f, key, value]``:
 
-=================== ===============================================================================
-``["r", 3, None]``  reads key 3. The completion has what was read in place of None
+==================== ==============================================================================
+``["r", 3, None]``   reads key 3. The completion has what was read in place of None
 ``["append", 3, 7]`` appends 7 to the list of key 3; no other transaction appends 7 to it
-``["w", 3, 7]``     writes 7 to the register of key 3; no other transaction writes 7 to it
-=================== ===============================================================================
+``["w", 3, 7]``      writes 7 to the register of key 3; no other transaction writes 7 to it
+==================== ==============================================================================
 
 A transaction that succeeded was committed, one that failed was not, and of one whose outcome is not
 known (``info``, or no completion) the writes may have happened, and nothing is known of its reads.

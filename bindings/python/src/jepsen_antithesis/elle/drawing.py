@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from html import escape
 
+from ..types import Op
 from .transactions import Case
 from .words import micro_op
 
@@ -57,7 +58,10 @@ class _Plan:
                 row.append((x, width))
                 x += width
             self.cells.append(row or [(x, 20.0)])
-        self.right = max(row[-1][0] + row[-1][1] for row in self.cells)
+        # What is said of each transaction, above it.
+        self.notes = [_note(op) for op in self.ops]
+        noted = _LEFT + _CHARACTER * max(map(len, self.notes))
+        self.right = max(noted, *(row[-1][0] + row[-1][1] for row in self.cells))
         self.bottom = max(self.ys.values()) + _HEIGHT
         # The line on which the next arrow goes around, and how many have passed below each row.
         self.lane = self.right + 40
@@ -101,10 +105,8 @@ def draw(name: str, case: Case) -> str:
     ]
     for i, op in enumerate(plan.ops):
         y = plan.ys[i]
-        index = f", index {op['index']}" if "index" in op else ""
-        note = f"process {op['process']}, {op['type']}{index}"
         out.append(f'<text class="title" x="20" y="{y + 19}">T{i + 1}</text>')
-        out.append(f'<text class="quiet" x="{_LEFT}" y="{y - 5}">{escape(note)}</text>')
+        out.append(f'<text class="quiet" x="{_LEFT}" y="{y - 5}">{escape(plan.notes[i])}</text>')
         for (x, cell), m in zip(plan.cells[i], op["value"], strict=False):
             out.append(
                 f'<rect class="box {op["type"]}" x="{x:.0f}" y="{y}" width="{cell:.0f}" '
@@ -112,6 +114,11 @@ def draw(name: str, case: Case) -> str:
                 f'y="{y + 18}">{escape(micro_op(m, _ELEMENTS))}</text>'
             )
     return "\n".join([*out, *arrows, "</svg>", ""])
+
+
+def _note(op: Op) -> str:
+    index = f", index {op['index']}" if "index" in op else ""
+    return f"process {op['process']}, {op['type']}{index}"
 
 
 def _arrow(plan: _Plan, i: int, j: int, step: Case) -> str:

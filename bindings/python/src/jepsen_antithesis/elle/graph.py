@@ -30,7 +30,7 @@ Graph: TypeAlias = dict[int, dict[int, int]]
 """By transaction and the one it precedes: all their dependencies, as bits."""
 
 # Edges are handed over in parts, so that they are not all in memory as tuples.
-_PART = 1 << 16
+_PART = 1 << 13
 
 
 class Analysis(ABC):
@@ -81,6 +81,9 @@ def components(edges: Iterable[tuple[int, int]]) -> list[list[int]]:
             graph.extend_from_edge_list(part)
             part.clear()
     graph.extend_from_edge_list(part)
+    # As a rule there is no cycle, and then each of millions of nodes would be a list of its own.
+    if rustworkx.is_directed_acyclic_graph(graph):
+        return []
     return [c for c in rustworkx.strongly_connected_components(graph) if len(c) > 1]
 
 
@@ -113,11 +116,12 @@ class Detected:
                             self.empty = False
             elif sources and targets:
                 self.empty = False
-                for a in sources:
-                    yield a, following
-                for b in targets:
-                    yield following, b
-                following += 1
+                for some_sources, some_targets in _without_itself(sources, targets):
+                    for a in some_sources:
+                        yield a, following
+                    for b in some_targets:
+                        yield following, b
+                    following += 1
         if self._order == PROCESS:
             for a, b in txns.processes():
                 self.empty = False
@@ -174,6 +178,21 @@ class Detected:
             for a, b in txns.realtime(lambda node: component[node] >= 0):
                 link(a, b, REALTIME)
         return graphs
+
+
+def _without_itself(
+    sources: Sequence[int], targets: Sequence[int]
+) -> list[tuple[Sequence[int], Sequence[int]]]:
+    """Products that have the same pairs, but none of a transaction with itself, unless there is a
+    cycle anyway.
+    """
+    both = set(sources).intersection(targets)
+    if len(both) != 1:
+        return [(sources, targets)]
+    return [
+        ([a for a in sources if a not in both], targets),
+        (sources, [b for b in targets if b not in both]),
+    ]
 
 
 def _numbered(nodes: Collection[int]) -> tuple[list[int], dict[int, int]]:

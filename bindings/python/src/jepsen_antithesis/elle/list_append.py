@@ -19,8 +19,7 @@ from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, MicroOp, Transactions, Txn
-from .words import micro_op, shown
-from .words import value as shown_value
+from .words import micro_op, shown, shown_value
 
 APPEND = "append"
 
@@ -410,13 +409,13 @@ def _internal(op: Op, txn: Txn) -> Case | None:
     states: dict[Any, tuple[list[Any], bool]] = {}
     for m in txn:
         f, key, value = m
-        known, whole = states.get(key, ([], False))
+        known, whole = states.setdefault(key, ([], False))
         if f == APPEND:
-            states[key] = ([*known, value], whole)
+            known.append(value)
             continue
         read = list(value or ())
         if (whole and read != known) or (known and read[-len(known) :] != known):
-            expected = known if whole else [Keyword("..."), *known]
+            expected = [*known] if whole else [Keyword("..."), *known]
             why = f"{shown(op)} read {micro_op(m)}, but what it did before needs it to be "
             why += (
                 f"{shown_value(known)}." if whole else f"a list that ends in {shown_value(known)}."

@@ -17,8 +17,7 @@ from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group, components
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, Transactions, Txn, ext_reads, ext_writes
-from .words import micro_op, shown
-from .words import value as shown_value
+from .words import micro_op, shown, shown_value
 
 WRITE = "w"
 
@@ -159,14 +158,7 @@ class RwRegister(Analysis):
     def _infer(self, name: str, found: Versions) -> None:
         """Adds what is found of the order of versions, unless it makes a cycle."""
         sources = [*self._sources, name]
-        merged = {
-            key: {a: dict(b) for a, b in order.items()} for key, order in self.versions.items()
-        }
-        for key, order in found.items():
-            known = merged.setdefault(key, {})
-            for version, later in order.items():
-                known.setdefault(version, {}).update(later)
-        cycles = self._cycles(merged)
+        cycles = list(self._cycles(found))
         for key, versions in cycles:
             listed = ", ".join(map(shown_value, versions))
             why = (
@@ -175,27 +167,33 @@ class RwRegister(Analysis):
             )
             case = {"key": key, "scc": versions, "sources": [Keyword(s) for s in sources]}
             self.cyclic.append({**case, "explanation": why})
-        if not cycles:
-            self.versions = merged
-            self._sources = sources
+        if cycles:
+            return
+        self._sources = sources
+        for key, order in found.items():
+            known = self.versions.setdefault(key, order)
+            if known is order:
+                continue
+            for version, later in order.items():
+                if known.setdefault(version, later) is not later:
+                    known[version].update(later)
 
-    def _cycles(self, versions: Versions) -> list[tuple[Any, list[Any]]]:
-        numbers: dict[tuple[Any, Any], int] = {}
-
-        def edges() -> Iterator[tuple[int, int]]:
-            for key, order in versions.items():
-                initial = numbers.setdefault((key, None), len(numbers))
-                for version, later in order.items():
-                    a = numbers.setdefault((key, version), len(numbers))
-                    yield initial, a
+    def _cycles(self, found: Versions) -> Iterator[tuple[Any, list[Any]]]:
+        """Where the order of a key's versions would have cycles, with what is `found`."""
+        for key, order in found.items():
+            numbers: dict[Any, int] = {None: 0}
+            edges: dict[tuple[int, int], None] = {}
+            for versions in (self.versions.get(key, {}), order):
+                for version, later in versions.items():
+                    a = numbers.setdefault(version, len(numbers))
+                    if a:
+                        edges[0, a] = None
                     for other in later:
-                        b = numbers.setdefault((key, other), len(numbers))
-                        yield initial, b
-                        yield a, b
-
-        found = components(edges())
-        named = list(numbers)
-        return [(named[c[0]][0], [named[i][1] for i in sorted(c)]) for c in found]
+                        b = numbers.setdefault(other, len(numbers))
+                        edges[0, b] = edges[a, b] = None
+            named = list(numbers)
+            for c in components(edges):
+                yield key, [named[i] for i in sorted(c)]
 
     def _writes_follow_reads(self) -> Versions:
         """What a transaction read of a key comes before what it wrote to it."""
@@ -227,11 +225,9 @@ class RwRegister(Analysis):
     @staticmethod
     def _precede(versions: Versions, key: Any, last: Any, touched: tuple[Any, Any, Any]) -> None:
         first, _, written = touched
-        later = versions.setdefault(key, {}).setdefault(last, {})
-        if first != last:
-            later[first] = None
-        if written is not _NONE and written != last:
-            later[written] = None
+        for version in (first, written):
+            if version is not _NONE and version != last:
+                versions.setdefault(key, {}).setdefault(last, {})[version] = None
 
     def _in_processes(self) -> Versions:
         """Each process deals with later and later versions of a key."""

@@ -147,6 +147,12 @@ class Transactions:
                     f"The {_described(op)} writes None to key {key!r}, which is what a key "
                     "without a value has. Write something else."
                 )
+            if value != value or key != key:
+                raise ValueError(
+                    f"The {_described(op)} writes {value!r} to key {key!r}, one of which is not "
+                    "equal to itself, so that nobody can tell that it was read. Write something "
+                    "else."
+                )
             again = False
             try:
                 if self.write == "append":

@@ -22,13 +22,13 @@ def shown(op: Op) -> str:
 def micro_op(it: MicroOp, most: int = _SHOWN) -> str:
     """A micro-operation: ``[append 5 3]``."""
     f, *rest = it
-    return f"[{f} {' '.join(value(part, most) for part in rest)}]"
+    return f"[{f} {' '.join(shown_value(part, most) for part in rest)}]"
 
 
-def value(it: Any, most: int = _SHOWN) -> str:
+def shown_value(it: Any, most: int = _SHOWN) -> str:
     """A key or a value; of a list, `most` elements at its end."""
     if isinstance(it, (list, tuple)):
         parts = ["…"] if len(it) > most else []
-        return f"[{' '.join([*parts, *(value(part, most) for part in it[-most:])])}]"
+        return f"[{' '.join([*parts, *(shown_value(part, most) for part in it[-most:])])}]"
     written = edn.dumps(it)
     return written if len(written) <= 80 else f"{written[:79]}…"

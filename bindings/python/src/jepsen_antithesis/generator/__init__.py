@@ -12,8 +12,8 @@ None            has no operations
 a dict          one operation; type, process and time are filled in when they are missing
 a list, tuple   the operations of its first element, then of the second, …
 an iterator     the same, taken lazily, once; endless ones and generator functions' are fine
-a Future        of `concurrent.futures`: pending until it has a result, then what that is. A thread
-                may set it at any time; Jepsen's promises
+a Future        of ``concurrent.futures``: pending until it has a result, then what that is. A
+                thread may set it at any time; Jepsen's promises
 a function      called for a generator, and again when that is exhausted; takes (test, ctx) or
                 nothing. Returns None when there is no more to do
 =============== =============================================================================

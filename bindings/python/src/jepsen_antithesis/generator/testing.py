@@ -1,9 +1,9 @@
 """Simulates tests, to see what a generator does, at once and without a system.
 
-``perfect(gen)`` are the invocations of `gen` on a system where every operation succeeds after ten
+``perfect(gen)`` are the invocations of ``gen`` on a system where every operation succeeds after ten
 nanoseconds. Every function here takes a generator, or a first context and a generator; without one
 that is `default_context`: two client threads, 0 and 1, and the nemesis. Random numbers are the same
-in every simulation, both those of `rand` and those of Python's `random`, so that a test of a
+in every simulation, both those of `rand` and those of Python's ``random``, so that a test of a
 generator repeats; afterwards both go on as before. Not for several threads at a time.
 """
 
@@ -75,7 +75,7 @@ def simulate(gen: Gen, complete: Complete, /) -> list[Op]: ...
 @overload
 def simulate(ctx: Context, gen: Gen, complete: Complete, /) -> list[Op]: ...
 def simulate(*args: Any) -> list[Op]:
-    """The history of `gen` on a system that completes operations as ``complete(ctx, op)`` says.
+    """What a generator does on a system that completes operations as ``complete(ctx, op)`` says.
 
     Raises GeneratorError when the generator's operations are not valid, when it is pending and
     nothing is under way that it could wait for, and after a million operations.

@@ -35,6 +35,7 @@ class OnUpdate(Generator):
 
 
 OnEvent: TypeAlias = Callable[[OnUpdate, Test, Context, Op], Gen]
+"""What `on_update` calls: ``f(this, test, ctx, event)``."""
 
 
 def on_update(f: OnEvent, gen: Gen) -> OnUpdate:

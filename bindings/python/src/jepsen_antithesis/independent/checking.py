@@ -26,8 +26,8 @@ def checker(checker: Check, *, processes: int | None = None) -> Checker:
     """Checks the history of each key (see `subhistories`) with `checker`. Valid if each is.
 
     ``results`` has the result of each key, ``failures`` the keys whose history is not valid. The
-    checker's `opts` have ``history_key``, ``subdirectory`` and, with a store, ``dir``, which is the
-    key's own directory then: ``independent/KEY``. Its history and results are written there, too.
+    checker's ``opts`` have ``history_key``, ``subdirectory`` and, with a store, ``dir``, which is
+    the key's own directory then: ``independent/KEY``. Its history and results are written there.
 
     Long histories are checked in up to `processes` processes at a time, by default as many as there
     are CPUs. That needs a checker and histories that can be pickled, by classes and functions of

@@ -8,6 +8,8 @@ from typing import Any
 from ..history import History
 from ..types import KeyValue, Op
 
+_NONE: Any = object()
+
 
 def history_keys(history: Iterable[Op]) -> set[Any]:
     """The keys of the `tuple`s in a history."""
@@ -32,16 +34,25 @@ def subhistory(key: Any, history: Iterable[Op]) -> History:
 
 def subhistories(keys: Iterable[Any], history: Iterable[Op]) -> dict[Any, History]:
     """The history of each of `keys`: all operations but those on other keys, with their values
-    without the key. So what has no key, as the nemesis' operations, is in each. Operations keep
-    their indices.
+    without the key. So what has no key, as the nemesis' operations, is in each; but a client may
+    complete an operation that did not succeed without its value. Operations keep their indices.
     """
     parts: dict[Any, list[Op]] = {key: [] for key in keys}
     everywhere = list(parts.values())
+    running: dict[Any, Any] = {}
     for op in history:
-        value = op["value"]
-        if not isinstance(value, KeyValue):
+        value, process = op["value"], op["process"]
+        key = running.pop(process, _NONE)
+        if isinstance(value, KeyValue):
+            key, op = value.key, {**op, "value": value.value}
+            if op["type"] == "invoke":
+                running[process] = key
+        elif op["type"] not in ("fail", "info"):
+            # Of what succeeded, the client must say with which key.
+            key = _NONE
+        if key is _NONE:
             for part in everywhere:
                 part.append(op)
-        elif value.key in parts:
-            parts[value.key].append({**op, "value": value.value})
+        elif key in parts:
+            parts[key].append(op)
     return {key: History(part) for key, part in parts.items()}

@@ -8,7 +8,7 @@ what you say; `truncate_file` and `bitflip` damage files.
 
 from __future__ import annotations
 
-from .composing import compose, f_map
+from .composing import Routes, compose, f_map
 from .files import bitflip, truncate_file
 from .protocol import Nemesis, Noop
 from .signalling import find_processes, hammer_time, processes
@@ -18,6 +18,7 @@ from .timing_out import timeout
 __all__ = [
     "Nemesis",
     "Noop",
+    "Routes",
     "bitflip",
     "compose",
     "f_map",
