@@ -114,11 +114,12 @@ fn a_seed_repeats_what_sdks_draw() {
     // Two processes one after the other, each of which forks a third and a fourth.
     let twice = "./helper_draws && exec ./helper_draws";
     let beside = format!("cd {} && {twice}", template.path().display());
+    // Before an eventually_ command, those that still run would be killed.
     for name in [
         "first_a",
         "parallel_driver_a",
         "serial_driver_b",
-        "eventually_c",
+        "finally_c",
     ] {
         template.script(name, &beside);
     }
