@@ -77,7 +77,7 @@ test-report: $(VENV)/.made
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --release --target-dir target/loom --package jepsen-antithesis --lib leader_followers
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile tool --target-dir target/loom --package jepsen-antithesis --lib leader_followers
 
 # The stated Rust version builds what users build: library, command and Rust example.
 test-msrv:

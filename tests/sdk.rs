@@ -184,6 +184,11 @@ fn c_calls(place: &Place, words: &[&str]) -> Command {
     command
 }
 
+/// Calls, in the words of tests/c/sdk_calls.c.
+fn words(calls: &str) -> Vec<&str> {
+    calls.split_whitespace().collect()
+}
+
 /// The calls of the conformance file as words for tests/c/sdk_calls.c.
 fn conformance_words() -> Vec<String> {
     let mut words = Vec::new();
@@ -232,10 +237,7 @@ fn c_writes_the_agreed_lines_wherever_they_go() {
 #[test]
 fn a_binding_names_its_language_once() {
     let place = Place::new(To::OutputDir);
-    let words = [
-        "language", "Python", "3.14", "language", "Java", "25", "event", "e", "-", "language",
-        "Go", "1", "event", "e", "-",
-    ];
+    let words = words("language Python 3.14 language Java 25 event e - language Go 1 event e -");
     succeeded(c_calls(&place, &words).output().unwrap());
     let (language, lines) = place.lines();
     assert_eq!(language, json!({"name": "Python", "version": "3.14"}));
@@ -454,38 +456,12 @@ fn warned_once(output: Output, path: &Path) {
 fn a_missing_directory_is_told_once_and_used_once_it_is_there() {
     let place = Place::new(To::OutputDir);
     let late = place.dir.path().join("late");
-    let words = [
-        "expect",
-        "-90",
-        "event",
-        "a",
-        "-",
-        "assert",
-        "1",
-        "m",
-        "0",
-        "-",
-        "declare",
-        "3",
-        "d",
-        "mkdir",
-        late.to_str().unwrap(),
-        "expect",
-        "0",
-        "assert",
-        "1",
-        "m",
-        "0",
-        "-",
-        "declare",
-        "3",
-        "d",
-        "assert",
-        "1",
-        "m",
-        "0",
-        "-",
-    ];
+    let calls = format!(
+        "expect -90 event a - assert 1 m 0 - declare 3 d mkdir {} \
+         expect 0 assert 1 m 0 - declare 3 d assert 1 m 0 -",
+        late.display()
+    );
+    let words = words(&calls);
     let mut command = c_calls(&place, &words);
     command.env("ANTITHESIS_OUTPUT_DIR", &late);
     let file = late.join("sdk.jsonl");
@@ -503,10 +479,7 @@ fn a_missing_directory_is_told_once_and_used_once_it_is_there() {
 
 #[test]
 fn a_file_that_cannot_be_written_is_told_once() {
-    let words = [
-        "expect", "-90", "event", "a", "-", "setup", "-", "assert", "1", "m", "0", "-", "assert",
-        "1", "m", "0", "-", "declare", "3", "d",
-    ];
+    let words = words("expect -90 event a - setup - assert 1 m 0 - assert 1 m 0 - declare 3 d");
     // A full disk.
     let place = Place::new(To::OutputDir);
     symlink("/dev/full", place.file()).unwrap();
@@ -542,11 +515,11 @@ fn a_warning_that_nobody_reads_any_more_is_no_sigpipe() {
 fn a_line_that_was_cut_does_not_take_the_next_with_it() {
     let place = Place::new(To::OutputDir);
     let long = format!("{{\"text\":\"{}\"}}", "x".repeat(400));
-    let words = [
-        "event", "before", "-", "limit", "500", "expect", "-90", "assert", "1", "m", "0", &long,
-        "event", "lost", &long, "limit", "-1", "expect", "0", "assert", "1", "m", "0", &long,
-        "event", "after", "-",
-    ];
+    let calls = format!(
+        "event before - limit 500 expect -90 assert 1 m 0 {long} event lost {long} \
+         limit -1 expect 0 assert 1 m 0 {long} event after -"
+    );
+    let words = words(&calls);
     warned_once(c_calls(&place, &words).output().unwrap(), &place.file());
     let written = fs::read_to_string(place.file()).unwrap();
     let (torn, whole): (Vec<&str>, Vec<&str>) = written
@@ -613,9 +586,7 @@ fn a_crash_cuts_one_line_at_the_most_and_the_next_process_begins_a_new_one() {
 #[test]
 fn a_host_without_stdio_never_prints_into_the_file() {
     let place = Place::new(To::OutputDir);
-    let words = [
-        "close", "0", "close", "1", "event", "a", "-", "inside", "event", "b", "-",
-    ];
+    let words = words("close 0 close 1 event a - inside event b -");
     succeeded(c_calls(&place, &words).output().unwrap());
     let (_, lines) = place.lines();
     assert_eq!(json!(lines), json!([{"a": {}}, {"b": {}}]));

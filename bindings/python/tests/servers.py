@@ -47,6 +47,8 @@ def postgresql() -> Iterator[str]:
         server = [bin / "postgres", "-D", data, "-k", sockets, "-F"]
         # No port is taken: it only names the socket.
         options = ["-c", "listen_addresses=", "-c", "max_connections=50"]
+        # Not the second that transactions wait by default before they are found to be deadlocked.
+        options += ["-c", "deadlock_timeout=10ms"]
         with _server([*server, *options], directory, signal.SIGINT):
             where = ["-h", sockets, "-U", "tester", "-d", "postgres"]
             is_ready = [bin / "pg_isready", *where]

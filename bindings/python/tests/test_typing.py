@@ -125,12 +125,20 @@ if __name__ == "__main__":
 """
 
 
-def mypy(program: Path) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where programs are checked, and what mypy knows of the package is kept for the next one."""
+    directory = tmp_path_factory.mktemp("typing")
     source = Path(jepsen_antithesis.__file__).parents[1]
-    (program.parent / "mypy.ini").write_text(f"[mypy]\nmypy_path = {source}\nstrict = true\n")
+    (directory / "mypy.ini").write_text(f"[mypy]\nmypy_path = {source}\nstrict = true\n")
+    return directory
+
+
+def mypy(directory: Path, program: str) -> tuple[int, str]:
+    (directory / "register.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--no-error-summary", program.name],
-        cwd=program.parent,
+        [sys.executable, "-m", "mypy", "--no-error-summary", "register.py"],
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,
@@ -138,16 +146,13 @@ def mypy(program: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_strict_program_passes(tmp_path: Path) -> None:
-    program = tmp_path / "register.py"
-    program.write_text(PROGRAM)
-    assert mypy(program) == (0, "")
+def test_a_strict_program_passes(directory: Path) -> None:
+    assert mypy(directory, PROGRAM) == (0, "")
 
 
-def test_a_wrong_one_does_not(tmp_path: Path) -> None:
-    program = tmp_path / "register.py"
+def test_a_wrong_one_does_not(directory: Path) -> None:
     wrong = "history.pairs().oks()\n    checker.compose({'a': 5})\n    history.okays()\n"
-    program.write_text(f"{PROGRAM}\n\ndef wrong(history: History) -> None:\n    {wrong}")
-    status, told = mypy(program)
+    program = f"{PROGRAM}\n\ndef wrong(history: History) -> None:\n    {wrong}"
+    status, told = mypy(directory, program)
     assert status == 1
     assert told.count("error:") == 3

@@ -145,22 +145,22 @@ def test_all_cmd(
     """
 
     def main(options: Options) -> int:
-        outcomes: list[tuple[int, str]] = []
+        outcomes: dict[Verdict, list[str]] = {outcome: [] for outcome in _OUTCOMES}
         for _ in range(options["test_count"]):
             for test in tests_fn(dict(options)):
                 name = test.get("name")
                 try:
-                    status = _exit_status(test := core.run(test))
+                    outcome = verdict((test := core.run(test))["results"])
                 except Exception:
                     log.critical("The test %s broke", name, exc_info=True)
-                    status = _CRASH
+                    outcome = Verdict.FAILED
                 store = test.get("store")
-                outcomes.append((status, str(name if store is None else store.path)))
-        for status, words in _OUTCOMES.items():
-            where = [path for outcome, path in outcomes if outcome == status]
+                outcomes[outcome].append(str(name if store is None else store.path))
+        for outcome, where in outcomes.items():
             if where:
-                log.info("%s\n%s", words, "\n".join(where))
-        return next((status for status in _OUTCOMES if status in dict(outcomes)), 0)
+                log.info("%s\n%s", _OUTCOMES[outcome], "\n".join(where))
+        worst = next((outcome for outcome, where in outcomes.items() if where), Verdict.VALID)
+        return _EXIT_STATUSES[worst]
 
     return _command(
         "test-all", "run all tests by themselves", [_local_opt_spec], opt_spec, opt_fn, main
@@ -183,7 +183,7 @@ def serve_cmd() -> Command:
         return 0
 
     help = "show the store in a browser"
-    command = _command("serve", help, [_serve_opt_spec], None, None, main)
+    command = Command("serve", help, [_serve_opt_spec], main, lambda options: options)
     command.stopped_status = 0
     return command
 
@@ -253,8 +253,6 @@ def main(*commands: Command, argv: Sequence[str] | None = None) -> int:
     level = logging.DEBUG if options.pop("verbose") else logging.INFO
     logging.basicConfig(level=level, format="%(levelname)s [%(threadName)s] %(message)s")
     try:
-        if "concurrency" in options:
-            options = _resolve(options)
         options = command.opt_fn(options)
         if options.get("seed") is not None:
             rand.seed(options["seed"])
@@ -297,8 +295,14 @@ def _command(
     main: Callable[[Options], int],
     companions: Sequence[Command] = (),
 ) -> Command:
+    """A command that has the options of a test."""
+
+    def resolved(options: Options) -> Options:
+        options = _resolve(options)
+        return options if opt_fn is None else opt_fn(options)
+
     own = [] if opt_spec is None else [opt_spec]
-    return Command(name, help, [*specs, *own], main, opt_fn or (lambda o: o), companions)
+    return Command(name, help, [*specs, *own], main, resolved, companions)
 
 
 def _test_opt_spec(parser: argparse.ArgumentParser, time_limit: float | None) -> None:
@@ -475,10 +479,10 @@ def _resolve(options: Options) -> Options:
 
 # The worst first.
 _OUTCOMES = {
-    _CRASH: "Broken tests",
-    1: "Invalid tests",
-    2: "Tests of which it is not known",
-    0: "Valid tests",
+    Verdict.FAILED: "Broken tests",
+    Verdict.INVALID: "Invalid tests",
+    Verdict.UNKNOWN: "Tests of which it is not known",
+    Verdict.VALID: "Valid tests",
 }
 
 _EXIT_STATUSES = {

@@ -240,7 +240,7 @@ def _stored(test: Test) -> Iterator[None]:
     store = test["store"] = Store(test["name"], test.get("store_dir", "store"))
     with contextlib.closing(store), logging_to(store.path / "jepsen.log"):
         store.save_test(test)
-        log.info("Running test:\n%s", _pretty(serializable_test(test)))
+        log.info("Running test:\n%s", pretty(serializable_test(test)))
         try:
             yield
         except BaseException as error:
@@ -283,12 +283,12 @@ def _analyze(test: Test) -> Test:
         verdicts.Verdict.FAILED: "A checker failed, and no anomalies were found. ಠ_ಠ",
     }[verdicts.verdict(results)]
     where = "" if store is None else f"\n\nThe results are in {store.path}"
-    log.info("%s\n\n%s%s", _pretty(results), verdict, where)
+    log.info("%s\n\n%s%s", pretty(results), verdict, where)
     return test
 
 
-def _pretty(value: Any) -> str:
-    """`value` for the log, which no value may break."""
+def pretty(value: Any) -> str:
+    """`value` as a log shows it, which no value may break."""
     try:
         return pprint.pformat(value, sort_dicts=False)
     except Exception as error:

@@ -17,7 +17,6 @@ another.
 from __future__ import annotations
 
 import inspect
-import pprint
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ import pytest
 
 from . import core
 from . import verdict as verdicts
-from .store import to_json
 from .types import Test
 
 _MAX_SUMMARY = 4000
@@ -96,8 +94,5 @@ def _run(test: Test, directory: Path, unknown: bool) -> Test:
 
 
 def _summary(results: Mapping[str, Any]) -> str:
-    try:
-        shown = pprint.pformat(results, sort_dicts=False)
-    except Exception:
-        shown = to_json(results, indent=2)
+    shown = core.pretty(results)
     return shown if len(shown) <= _MAX_SUMMARY else f"{shown[:_MAX_SUMMARY]}\n…"

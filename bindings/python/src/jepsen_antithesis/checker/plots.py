@@ -10,7 +10,7 @@ import importlib.util
 import math
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,35 +48,15 @@ def latency_graph(*, nemeses: Sequence[Mapping[str, Any]] | None = None) -> Chec
     """Writes ``latency-raw.png``, each operation as a point, and ``latency-quantiles.png``.
     ImportError without Matplotlib.
     """
-    _require_matplotlib()
-
-    def check(test: Test, history: History, opts: Opts) -> Result:
-        points = list(_points(history))
-        if opts.get("dir") is None or not points:
-            return {"valid": True}
-        shades = _shades(test, history, nemeses)
-        _draw_points(Path(opts["dir"], "latency-raw.png"), test, points, shades)
-        _draw_quantiles(Path(opts["dir"], "latency-quantiles.png"), test, points, shades)
-        return {"valid": True}
-
-    return check
+    pictures = {"latency-raw.png": _draw_points, "latency-quantiles.png": _draw_quantiles}
+    return _drawing(pictures, nemeses)
 
 
 def rate_graph(*, nemeses: Sequence[Mapping[str, Any]] | None = None) -> Check:
     """Writes ``rate.png``: completions a second, by ``f`` and outcome. ImportError without
     Matplotlib.
     """
-    _require_matplotlib()
-
-    def check(test: Test, history: History, opts: Opts) -> Result:
-        points = list(_points(history))
-        if opts.get("dir") is None or not points:
-            return {"valid": True}
-        shades = _shades(test, history, nemeses)
-        _draw_rates(Path(opts["dir"], "rate.png"), test, points, shades)
-        return {"valid": True}
-
-    return check
+    return _drawing({"rate.png": _draw_rates}, nemeses)
 
 
 def perf(*, nemeses: Sequence[Mapping[str, Any]] | None = None) -> Check:
@@ -89,11 +69,25 @@ def perf(*, nemeses: Sequence[Mapping[str, Any]] | None = None) -> Check:
     )
 
 
-def _require_matplotlib() -> None:
+def _drawing(
+    pictures: Mapping[str, Callable[..., None]], nemeses: Sequence[Mapping[str, Any]] | None
+) -> Check:
+    """A checker that draws each of `pictures`, by the names of their files."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(
             "Plots need Matplotlib, which is not installed: pip install 'jepsen-antithesis[plots]'"
         )
+
+    def check(test: Test, history: History, opts: Opts) -> Result:
+        directory = opts.get("dir")
+        points = [] if directory is None else list(_points(history))
+        if directory is not None and points:
+            shades = _shades(test, history, nemeses)
+            for name, draw in pictures.items():
+                draw(Path(directory, name), test, points, shades)
+        return {"valid": True}
+
+    return check
 
 
 def _points(history: History) -> Iterator[_Point]:
@@ -170,12 +164,17 @@ class _Picture:
         self.figure.savefig(path, dpi=120)
 
 
+def _latency_picture(test: Test, title: str, shades: Iterable[_Shade]) -> _Picture:
+    picture = _Picture(test, title, "Latency (ms)", shades)
+    picture.axes.set_yscale("log")
+    picture.axes.yaxis.set_major_formatter("{x:g}")
+    return picture
+
+
 def _draw_points(
     path: Path, test: Test, points: Iterable[_Point], shades: Iterable[_Shade]
 ) -> None:
-    picture = _Picture(test, "latency", "Latency (ms)", shades)
-    picture.axes.set_yscale("log")
-    picture.axes.yaxis.set_major_formatter("{x:g}")
+    picture = _latency_picture(test, "latency", shades)
     by_kind: dict[tuple[str, str], list[_Point]] = defaultdict(list)
     for point in points:
         by_kind[point.f, point.type].append(point)
@@ -190,9 +189,7 @@ def _draw_points(
 def _draw_quantiles(
     path: Path, test: Test, points: Sequence[_Point], shades: Iterable[_Shade]
 ) -> None:
-    picture = _Picture(test, "latency quantiles", "Latency (ms)", shades)
-    picture.axes.set_yscale("log")
-    picture.axes.yaxis.set_major_formatter("{x:g}")
+    picture = _latency_picture(test, "latency quantiles", shades)
     fs = sorted({point.f for point in points})
     markers = _markers(fs)
     for f in fs:

@@ -62,6 +62,17 @@ class _EachThread(Generator):
     filters: dict[Thread, ThreadFilter]
     gens: dict[Thread, Generator | None]
 
+    def current(self, ctx: Context, thread: Thread) -> Generator | None:
+        """What a free thread goes on with."""
+        return self.gens.get(thread, self.fresh)
+
+    def begun(self, ctx: Context, thread: Thread, gen: Generator | None) -> Generator:
+        """This generator when a thread has got an operation."""
+        return self._with(thread, gen)
+
+    def _with(self, thread: Thread, gen: Generator | None) -> Generator:
+        return _EachThread(self.fresh, self.filters, {**self.gens, thread: gen})
+
     def _narrow(self, ctx: Context, thread: Thread) -> Context:
         if thread not in self.filters:
             self.filters[thread] = thread_filter((thread,))
@@ -70,14 +81,14 @@ class _EachThread(Generator):
     def op(self, test: Test, ctx: Context) -> Step | None:
         best: Candidate | None = None
         for thread in ctx.free_threads():
-            gen = self.gens.get(thread, self.fresh)
+            gen = self.current(ctx, thread)
             step = None if gen is None else gen.op(test, self._narrow(ctx, thread))
             if step is not None:
                 best = soonest(best, (step, thread, 1))
         if best is None:
             return None if ctx.all_free() else (PENDING, self)
         (operation, gen), thread, _ = best
-        return operation, _EachThread(self.fresh, self.filters, {**self.gens, thread: gen})
+        return operation, self.begun(ctx, thread, gen)
 
     def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
         thread = ctx.process_to_thread(event["process"])
@@ -85,7 +96,7 @@ class _EachThread(Generator):
             return self
         gen = self.gens.get(thread, self.fresh)
         updated = None if gen is None else gen.update(test, self._narrow(ctx, thread), event)
-        return _EachThread(self.fresh, self.filters, {**self.gens, thread: updated})
+        return self._with(thread, updated)
 
 
 def each_thread(gen: Gen) -> Generator:
@@ -96,41 +107,20 @@ def each_thread(gen: Gen) -> Generator:
 
 
 @dataclass(slots=True, eq=False)
-class _EachProcess(Generator):
-    fresh: Generator
-    filters: dict[Thread, ThreadFilter]
+class _EachProcess(_EachThread):
     # What each thread last did an operation as; it begins anew as another process.
     processes: dict[Thread, Process]
-    gens: dict[Thread, Generator | None]
 
-    def _narrow(self, ctx: Context, thread: Thread) -> Context:
-        if thread not in self.filters:
-            self.filters[thread] = thread_filter((thread,))
-        return self.filters[thread](ctx)
+    def current(self, ctx: Context, thread: Thread) -> Generator | None:
+        same = self.processes.get(thread) == ctx.thread_to_process(thread)
+        return self.gens.get(thread) if same else self.fresh
 
-    def op(self, test: Test, ctx: Context) -> Step | None:
-        best: Candidate | None = None
-        for thread in ctx.free_threads():
-            begun = self.processes.get(thread) == ctx.thread_to_process(thread)
-            gen: Generator | None = self.gens.get(thread) if begun else self.fresh
-            step = None if gen is None else gen.op(test, self._narrow(ctx, thread))
-            if step is not None:
-                best = soonest(best, (step, thread, 1))
-        if best is None:
-            return None if ctx.all_free() else (PENDING, self)
-        (operation, gen), thread, _ = best
+    def begun(self, ctx: Context, thread: Thread, gen: Generator | None) -> Generator:
         processes = {**self.processes, thread: ctx.thread_to_process(thread)}
-        gens = {**self.gens, thread: gen}
-        return operation, _EachProcess(self.fresh, self.filters, processes, gens)
+        return _EachProcess(self.fresh, self.filters, {**self.gens, thread: gen}, processes)
 
-    def update(self, test: Test, ctx: Context, event: Op) -> Generator | None:
-        thread = ctx.process_to_thread(event["process"])
-        if thread is None:
-            return self
-        gen = self.gens.get(thread, self.fresh)
-        updated = None if gen is None else gen.update(test, self._narrow(ctx, thread), event)
-        gens = {**self.gens, thread: updated}
-        return _EachProcess(self.fresh, self.filters, self.processes, gens)
+    def _with(self, thread: Thread, gen: Generator | None) -> Generator:
+        return _EachProcess(self.fresh, self.filters, {**self.gens, thread: gen}, self.processes)
 
 
 def each_process(gen: Gen) -> Generator | None:

@@ -213,7 +213,7 @@
     (stage! :setup)
     (jepsen/with-client+nemesis-setup-teardown [test test]
       (stage! :running)
-      (native/setup-complete!)
+      (antithesis/setup-complete!)
       (antithesis/event! "jepsen phase" {:phase :main})
       (interpret! test))))
 
@@ -444,7 +444,7 @@
   [test]
   (let [run  (stopping/run)
         test (cond-> test
-               (and (nil? (:after-check test)) (native/inside-antithesis?))
+               (and (nil? (:after-check test)) (antithesis/antithesis?))
                (assoc :after-check :linger)
 
                (not (false? (:properties test)))

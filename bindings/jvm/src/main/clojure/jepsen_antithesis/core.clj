@@ -36,7 +36,7 @@
                     [os :as os]
                     [random :as rand]]
             [jepsen-antithesis [json :as json]
-                               [native]]) ; Which says what language this is.
+                               [native :as native]])
   (:import (java.util.concurrent.atomic AtomicLongArray)
            (java.util.random RandomGenerator)
            (org.jepsenantithesis Antithesis
@@ -56,7 +56,7 @@
 (defn antithesis?
   "Does this process run inside Antithesis?"
   []
-  (boolean (dir)))
+  (native/inside-antithesis?))
 
 ;; Randomness
 

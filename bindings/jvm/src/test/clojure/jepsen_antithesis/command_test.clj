@@ -59,6 +59,8 @@
            ^java.util.List
            (concat [(str (System/getProperty "java.home") "/bin/java")
                     "-Djava.awt.headless=true"
+                    ; What a killed process leaves there goes with the directory.
+                    (str "-Djava.io.tmpdir=" directory)
                     "-cp" (str (System/getProperty "java.class.path") ":" sources)
                     (str "-Dproject.root=" (System/getProperty "project.root"))
                     "clojure.main" "-m" namespace]
@@ -190,28 +192,30 @@
       (.destroy harness)
       (is (= 0 (exit harness))))))
 
-(deftest a-violation-is-a-property-that-fails-test
+(defn run-inside!
+  "Runs the harness with these arguments inside Antithesis, with one operation and
+  the check. Returns what the check says, the harness' exit status, and what was
+  told."
+  [& args]
   (with-temp-dir tmp
     (let [dir     (str tmp "/control")
           output  (str tmp "/output")
           _       (.mkdir (io/file output))
-          harness (harness! dir output "--broken" "--after-check" "exit")]
+          harness (apply harness! dir output "--after-check" "exit" args)]
       (result (op! dir))
-      (is (= [1 "checked: invalid"] ((juxt :exit line) (result (check! dir)))))
-      (is (= 1 (exit harness)))
-      (is (contains? (asserted output) ["Always" "checker" true false])))))
+      {:check ((juxt :exit line) (result (check! dir)))
+       :exit (exit harness), :told (map first (told output)), :asserted (asserted output)})))
+
+(deftest a-violation-is-a-property-that-fails-test
+  (let [ran (run-inside! "--broken")]
+    (is (= {:check [1 "checked: invalid"], :exit 1} (select-keys ran [:check :exit])))
+    (is (contains? (:asserted ran) ["Always" "checker" true false]))))
 
 (deftest no-properties-test
-  (with-temp-dir tmp
-    (let [dir     (str tmp "/control")
-          output  (str tmp "/output")
-          _       (.mkdir (io/file output))
-          harness (harness! dir output "--no-properties" "--after-check" "exit")]
-      (result (op! dir))
-      (result (check! dir))
-      (is (= 0 (exit harness)))
-      (is (= [:antithesis_sdk :antithesis_setup] (take 2 (map first (told output)))))
-      (is (= #{} (asserted output))))))
+  (let [ran (run-inside! "--no-properties")]
+    (is (= 0 (:exit ran)))
+    (is (= [:antithesis_sdk :antithesis_setup] (take 2 (:told ran))))
+    (is (= #{} (:asserted ran)))))
 
 (defn log-of
   "What the harness on a control directory has printed."

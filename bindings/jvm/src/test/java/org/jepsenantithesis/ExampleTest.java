@@ -49,6 +49,8 @@ class ExampleTest {
         new ArrayList<>(
             List.of(
                 Path.of(System.getProperty("java.home"), "bin", "java").toString(),
+                // What a killed process leaves there goes with the directory.
+                "-Djava.io.tmpdir=" + classes,
                 "-cp",
                 classes + ":" + CLASS_PATH,
                 "Bank"));
