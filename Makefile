@@ -4,6 +4,7 @@
 # make test       every test of every language
 # make docs       the API reference of the Python package in target/docs/python/
 # make install    PREFIX=/usr/local DESTDIR=
+# make install-rehearse  the same for what make rehearse builds, which takes longer
 # make bench      what is promised about speed, as ratios
 # make dist       wheels, jar, tarballs and Debian packages in dist/
 # make test-dist  each of them, installed and used
@@ -32,7 +33,7 @@ MUSL := $(shell uname -m)-unknown-linux-musl
 VENV := .venv/bin
 
 .PHONY: all lib command rehearse demo test test-rehearse test-rust test-report test-model test-msrv test-static-command test-install \
-	test-python test-jvm test-jepsen install install-files bench soak docs header clean
+	test-python test-jvm test-jepsen install install-files install-rehearse install-rehearse-files bench soak docs header clean
 
 all: lib command
 
@@ -138,6 +139,16 @@ install-files:
 	install -m 755 composer/command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/op"
 	ln -sf command "$(DESTDIR)$(PREFIX)/share/jepsen-antithesis/composer/check"
+
+# Not a part of `install`: it takes some times as long to build as all the rest.
+install-rehearse: rehearse
+	@$(MAKE) --no-print-directory install-rehearse-files
+
+INSTALLED_REHEARSE ?= $(RELEASE)/jepsen-composer-rehearse
+
+install-rehearse-files:
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(INSTALLED_REHEARSE) "$(DESTDIR)$(PREFIX)/bin"
 
 include packaging/dist.mk
 

@@ -1,6 +1,6 @@
 """A Debian package for each architecture with glibc, of the same tree as the tarballs.
 
-One package holds library, header and command: who writes a harness wants all of them, and nothing
+One package holds library, header and programs: who writes a harness wants all of them, and nothing
 else in Debian needs the library alone.
 """
 
@@ -60,7 +60,8 @@ def package(built: Built, host: Built, work: Path, dist: Path, date: int) -> Non
              short-lived test commands. A Jepsen-style test is one long-lived process. This
              library joins the two: each command becomes an operation of the test.
              .
-             The package holds the C library, its header, and the command jepsen-composer.
+             The package holds the C library, its header, the command jepsen-composer, and
+             jepsen-composer-rehearse, which plays Antithesis' Test Composer.
             """)
     )
     for path in [work, *work.rglob("*")]:

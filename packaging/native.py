@@ -1,7 +1,7 @@
-"""Builds library and command with cargo-zigbuild: zig's C libraries stand in for old systems.
+"""Builds library and programs with cargo-zigbuild: zig's C libraries stand in for old systems.
 
-The command is one static executable for an architecture, linked with musl, and goes into the
-packages for glibc too.
+The command and the rehearsal are static executables, linked with musl, one of each for an
+architecture, and go into the packages for glibc too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from project import ABI, COMMAND, LIBRARY, ROOT, run
+from project import ABI, COMMAND, LIBRARY, REHEARSE, ROOT, run
 from targets import Target
 
 CARGO_OUT = ROOT / "target" / "dist"
@@ -23,10 +23,11 @@ class Built:
     shared: Path
     static: Path
     command: Path
+    rehearse: Path
 
 
 def build(target: Target, out: Path) -> Built:
-    """The four files of one target, stripped, in `out`."""
+    """The five files of one target, stripped, in `out`."""
     out.mkdir(parents=True)
     flags = _library_flags(target)
     _cargo("library", target.zig_triple, flags, "--package", "jepsen-antithesis", "--lib")
@@ -34,8 +35,16 @@ def build(target: Target, out: Path) -> Built:
     # As in command/build.
     flags = ["-C", "relocation-model=static"]
     _cargo("command", static_triple, flags, "--package", COMMAND, "--bin", COMMAND)
+    # It is no test command: it need not start fast, and is built in a third of the time.
+    _cargo("rehearse", static_triple, flags, "--package", REHEARSE, profile="tool")
 
-    built = Built(target, out / f"{LIBRARY}.so.{ABI}", out / f"{LIBRARY}.a", out / COMMAND)
+    built = Built(
+        target,
+        out / f"{LIBRARY}.so.{ABI}",
+        out / f"{LIBRARY}.a",
+        out / COMMAND,
+        out / REHEARSE,
+    )
     release = CARGO_OUT / "library" / target.triple / "release"
     _strip("--strip-all", release / f"{LIBRARY}.so", built.shared)
     if target.libc == "musl":
@@ -47,6 +56,9 @@ def build(target: Target, out: Path) -> Built:
     _strip("--strip-debug", release / f"{LIBRARY}.a", built.static)
     _strip(
         "--strip-all", CARGO_OUT / "command" / static_triple / "release" / COMMAND, built.command
+    )
+    _strip(
+        "--strip-all", CARGO_OUT / "rehearse" / static_triple / "tool" / REHEARSE, built.rehearse
     )
     return built
 
@@ -67,13 +79,19 @@ def _library_flags(target: Target) -> list[str]:
 
 
 def _cargo(
-    what: str, triple: str, flags: list[str], *args: str, subcommand: str = "zigbuild"
+    what: str,
+    triple: str,
+    flags: list[str],
+    *args: str,
+    subcommand: str = "zigbuild",
+    profile: str = "release",
 ) -> str:
     home = os.environ.get("CARGO_HOME") or str(Path.home() / ".cargo")
     # No path of this machine is left in the files: the same sources give the same bytes anywhere.
     flags = [*flags, f"--remap-path-prefix={ROOT}=.", f"--remap-path-prefix={home}=cargo"]
     return run(
-        *("cargo-zigbuild", subcommand, "--release", "--locked", "--target", triple, *args),
+        *("cargo-zigbuild", subcommand, "--profile", profile, "--locked"),
+        *("--target", triple, *args),
         env={
             "CARGO_TARGET_DIR": str(CARGO_OUT / what),
             "CARGO_ENCODED_RUSTFLAGS": "\x1f".join(flags),

@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARY = "libjepsen_antithesis"
 COMMAND = "jepsen-composer"
+REHEARSE = "jepsen-composer-rehearse"
 SUMMARY = "Drive a Jepsen-style test harness with Antithesis' test commands"
 CRATES = ["jepsen-antithesis", COMMAND]
 

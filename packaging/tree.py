@@ -13,10 +13,11 @@ from project import ROOT, run
 def install(built: Built, host: Built, root: Path, date: int, **variables: str) -> None:
     """Installs below `root`, with the Makefile's variables. `host` is a build that runs here."""
     run(
-        *("make", "--silent", "install-files", f"DESTDIR={root}"),
+        *("make", "--silent", "install-files", "install-rehearse-files", f"DESTDIR={root}"),
         f"INSTALLED_SHARED={built.shared}",
         f"INSTALLED_STATIC={built.static}",
         f"INSTALLED_COMMAND={built.command}",
+        f"INSTALLED_REHEARSE={built.rehearse}",
         *(f"{name}={value}" for name, value in variables.items()),
         cwd=ROOT,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import archive
 from native import Built
-from project import COMMAND, LIBRARY, ROOT, VERSION, run
+from project import COMMAND, LIBRARY, REHEARSE, ROOT, VERSION, run
 
 
 def sdist(work: Path, dist: Path, date: int) -> Path:
@@ -44,6 +44,7 @@ def wheel(sdist: Path, built: Built, work: Path, dist: Path, date: int) -> None:
     files.mkdir()
     shutil.copy(built.shared, files / f"{LIBRARY}.so")
     shutil.copy(built.command, files / COMMAND)
+    shutil.copy(built.rehearse, files / REHEARSE)
     _build(
         *("--wheel", work / sdist.name.removesuffix(".tar.gz"), dist, date),
         JEPSEN_ANTITHESIS_PREBUILT=str(files),

@@ -58,7 +58,7 @@ impl Built {
                 symlink(&library, built.path(name)).unwrap();
             }
             built.compile(
-                "voidstar.c",
+                "../../rehearse/voidstar/voidstar.c",
                 "libvoidstar.so",
                 &["-shared", "-fPIC", "-ldl"],
             );

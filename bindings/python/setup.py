@@ -4,8 +4,9 @@ The library is loaded with ctypes and knows nothing of Python, so that one wheel
 Python 3 of a platform. The command becomes a script of the environment.
 
 Two variables make a wheel of files that are built already, for `make dist`:
-JEPSEN_ANTITHESIS_PREBUILT, a directory with the library and the command, and
-JEPSEN_ANTITHESIS_PLATFORM, the wheel's platform tag.
+JEPSEN_ANTITHESIS_PREBUILT, a directory with the library, the command and the rehearsal, and
+JEPSEN_ANTITHESIS_PLATFORM, the wheel's platform tag. A wheel that is built from source has no
+rehearsal, which takes some times as long to build as the rest.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from distutils.command.build_scripts import build_scripts  # isort: skip
 
 LIBRARY = "libjepsen_antithesis"
 COMMAND = "jepsen-composer"
+REHEARSE = "jepsen-composer-rehearse"
 HERE = Path(__file__).resolve().parent
 # In a source distribution the core's sources lie in `rust`, in a checkout above this directory.
 RUST = next((d for d in (HERE / "rust", HERE.parents[1]) if (d / "Cargo.toml").is_file()), None)
@@ -41,6 +43,9 @@ RUST_SOURCES = (
 def prebuilt() -> Path | None:
     found = os.environ.get("JEPSEN_ANTITHESIS_PREBUILT")
     return Path(found) if found else None
+
+
+PROGRAMS = [COMMAND, REHEARSE] if prebuilt() else [COMMAND]
 
 
 def build(*argv: str) -> Path:
@@ -87,20 +92,22 @@ class BuildLibrary(build_ext):
 
 
 class BuildCommand(build_scripts):
-    """Copies the command, where distutils would look for a script's first line."""
+    """Copies the programs, where distutils would look for a script's first line."""
 
     def get_source_files(self) -> list[str]:
         return []
 
     def run(self) -> None:
-        to = Path(self.build_dir).resolve() / COMMAND
-        to.parent.mkdir(parents=True, exist_ok=True)
+        to = Path(self.build_dir).resolve()
+        to.mkdir(parents=True, exist_ok=True)
         directory = prebuilt()
         if directory:
-            shutil.copyfile(directory / COMMAND, to)
+            for program in PROGRAMS:
+                shutil.copyfile(directory / program, to / program)
         else:
-            build("sh", "command/build", str(to))
-        to.chmod(0o755)
+            build("sh", "command/build", str(to / COMMAND))
+        for program in PROGRAMS:
+            (to / program).chmod(0o755)
 
 
 class PlatformWheel(bdist_wheel):
@@ -135,6 +142,6 @@ setup(
         "build_scripts": BuildCommand,
         "sdist": WholeSource,
     },
-    scripts=[COMMAND],
+    scripts=PROGRAMS,
     ext_modules=[Extension(f"jepsen_antithesis.{LIBRARY}", sources=[])],
 )

@@ -62,3 +62,18 @@ class Environment:
             return lambda: self.run(command, kind, "--wait", "60", timeout=90)
 
         drive(start, asks("op"), asks("check"))
+
+    def rehearse(self, command: str | Path = COMMAND) -> None:
+        """Rehearses a template of two commands by the command, which finds its other program."""
+        template = self.home / "template"
+        template.mkdir()
+        for name in ("parallel_driver_a", "eventually_b"):
+            (template / name).write_text("#!/bin/sh\nexec /bin/true\n")
+            (template / name).chmod(0o755)
+        few = ("--timelines", "2", "--commands", "3", "--output", "rehearsal")
+        done = self.run(command, "rehearse", *few, template)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "properties hold" in done.stdout, done.stdout
+        # It would say so if it were built without the library that repeats it.
+        assert "randomness" not in done.stderr, done.stderr
+        assert (self.home / "rehearsal/report.html").is_file()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import every_target
 from environment import Environment
-from project import ABI, COMMAND, LIBRARY, ROOT, VERSION
+from project import ABI, COMMAND, LIBRARY, REHEARSE, ROOT, VERSION
 from targets import TARGETS, Target
 
 HERE = f"{platform.machine()}-linux-gnu"
@@ -40,6 +40,7 @@ def test_a_tarball_holds_everything(target: Target, prefix: Path) -> None:
     composer = "share/jepsen-antithesis/composer"
     assert names >= {
         *("LICENSE", "README.md", "CHANGELOG.md", f"bin/{COMMAND}", "include/jepsen_antithesis.h"),
+        f"bin/{REHEARSE}",
         *(f"lib/{LIBRARY}.a", f"lib/{LIBRARY}.so", f"lib/{LIBRARY}.so.{ABI}"),
         *("lib/pkgconfig/jepsen-antithesis.pc", f"{composer}/op", f"{composer}/check"),
         "lib/cmake/jepsen-antithesis/jepsen-antithesis-config.cmake",
@@ -52,6 +53,14 @@ def test_a_tarball_holds_everything(target: Target, prefix: Path) -> None:
             assert not [
                 line for line in path.read_text().splitlines() if "@" in line or "/tmp/" in line
             ]
+
+
+# Static programs: those for musl run here, too.
+@pytest.mark.parametrize(
+    "target", [t.name for t in TARGETS if t.arch == platform.machine()], indirect=True
+)
+def test_a_tarball_rehearses(target: Target, prefix: Path, tmp_path: Path) -> None:
+    Environment(tmp_path).rehearse(prefix / "bin" / COMMAND)
 
 
 def run_c_bank(it: Environment, program: Path, command: Path | str) -> None:
@@ -156,6 +165,7 @@ def test_a_debian_package_installs_and_is_removed(
     for ours, tarballs in (
         (libdir / f"{LIBRARY}.so.{ABI}", f"lib/{LIBRARY}.so"),
         (root / "usr/bin" / COMMAND, f"bin/{COMMAND}"),
+        (root / "usr/bin" / REHEARSE, f"bin/{REHEARSE}"),
     ):
         assert ours.read_bytes() == (prefix / tarballs).read_bytes()
     said = subprocess.run(
@@ -188,6 +198,7 @@ def test_a_debian_package_installs_and_is_removed(
             flags = [f"-I{root}/usr/include", f"-L{libdir}", *flags]  # pkg-config leaves /usr out.
         it.must("cc", "-pthread", ROOT / "examples/c/bank.c", "-o", "bank", *flags, "-lsqlite3")
         run_c_bank(it, tmp_path / "bank", root / "usr/bin" / COMMAND)
+        it.rehearse(root / "usr/bin" / COMMAND)
 
     subprocess.run([*dpkg, "--remove", "jepsen-antithesis"], check=True, stdout=subprocess.DEVNULL)
     assert not (root / "usr/bin" / COMMAND).exists()

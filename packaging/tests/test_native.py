@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from conftest import every_target
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.gnuversions import GNUVerNeedSection
-from project import ABI, COMMAND, LIBRARY, ROOT
+from project import ABI, COMMAND, LIBRARY, REHEARSE, ROOT
 from targets import GLIBC, Target
 
 # With the dynamic loader, every glibc system has these; since 2.34 they are one file.
@@ -69,9 +70,10 @@ def test_the_library_needs_the_c_library_alone(target: Target, prefix: Path) -> 
     assert size < 1_000_000
 
 
+@pytest.mark.parametrize(("program", "most"), [(COMMAND, 1_000_000), (REHEARSE, 4_000_000)])
 @every_target
-def test_the_command_needs_nothing(target: Target, prefix: Path) -> None:
-    command = prefix / "bin" / COMMAND
+def test_a_program_needs_nothing(target: Target, prefix: Path, program: str, most: int) -> None:
+    command = prefix / "bin" / program
     with command.open("rb") as file:
         elf = ELFFile(file)
         assert elf["e_machine"] == MACHINES[target.arch]
@@ -80,12 +82,12 @@ def test_the_command_needs_nothing(target: Target, prefix: Path) -> None:
         assert dynamic is None or list(dynamic.iter_tags("DT_NEEDED")) == []
         assert elf.get_section_by_name(".symtab") is None, "not stripped"
     print(f"{target.name}: {command.stat().st_size:,} bytes")
-    assert command.stat().st_size < 1_000_000
+    assert command.stat().st_size < most
 
 
 @every_target
 def test_no_file_tells_where_it_was_built(target: Target, prefix: Path) -> None:
-    for name in (f"lib/{LIBRARY}.so", f"lib/{LIBRARY}.a", f"bin/{COMMAND}"):
+    for name in (f"lib/{LIBRARY}.so", f"lib/{LIBRARY}.a", f"bin/{COMMAND}", f"bin/{REHEARSE}"):
         data = (prefix / name).read_bytes()
         for path in (ROOT, Path.home() / ".cargo"):
             assert bytes(path) not in data, f"{name} holds {path}"

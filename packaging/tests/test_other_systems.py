@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import shutil
 import subprocess
@@ -101,6 +102,33 @@ def test_a_c_host_runs(system: System, target: Target, prefix: Path) -> None:
     finally:
         host.kill()
         host.wait()
+
+
+# qemu changes what /proc says of a process, which a rehearsal reads.
+@on_each([system for system in SYSTEMS if system[0].startswith(platform.machine())])
+def test_a_rehearsal_repeats_what_is_drawn(system: System, target: Target) -> None:
+    """One library in the place of libvoidstar serves glibc, old and new, and musl."""
+    triple = f"{target.arch}-linux-{target.libc}" + (f".{GLIBC}" if target.libc == "gnu" else "")
+    template = system.root / "test/template"
+    template.mkdir(parents=True)
+    options = ("-dynamic", "-O1", "-fno-sanitize=all")
+    program = template / "parallel_driver_draws"
+    zig_cc(triple, *options, ROOT / "rehearse/tests/voidstar/draws.c", "-o", program, "-ldl")
+
+    def drawn(seed: int, output: str) -> list[str]:
+        few = ("--timelines", "1", "--commands", "3", "--seed", str(seed), "--json")
+        rehearse = (f"/opt/jepsen/bin/{COMMAND}", "rehearse", *few)
+        done = system.run(*rehearse, "--output", output, "/test/template")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "randomness" not in done.stderr
+        (timeline,) = json.loads(done.stdout)["timelines"]
+        assert [c["stderr"] for c in timeline["commands"]] == [""] * 3
+        return [c["stdout"] for c in timeline["commands"]]
+
+    once = drawn(1, "/tmp/once")
+    numbers = {number for text in [*once, *drawn(2, "/tmp/other")] for number in text.split()}
+    assert len(numbers) == 18 and all(number.isdigit() for number in numbers), numbers
+    assert drawn(1, "/tmp/again") == once
 
 
 @pytest.mark.slow

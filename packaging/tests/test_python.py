@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import every_target
 from environment import Environment
-from project import COMMAND, LIBRARY, ROOT, RUST_VERSION, VERSION
+from project import COMMAND, LIBRARY, REHEARSE, ROOT, RUST_VERSION, VERSION
 from targets import TARGETS, Target
 
 BANK = ROOT / "examples/python/bank.py"
@@ -50,7 +50,8 @@ def test_a_wheel_holds_everything(target: Target, dist: Path) -> None:
     files = [p.relative_to(sources) for p in sources.rglob("*") if p.is_file()]
     wanted = {str(path) for path in files if not any(path.match(pattern) for pattern in built)}
     assert wanted - set(modes) == set()
-    assert modes[f"{info}.data/scripts/{COMMAND}"] & stat.S_IXUSR
+    for program in (COMMAND, REHEARSE):
+        assert modes[f"{info}.data/scripts/{program}"] & stat.S_IXUSR
     assert not [name for name in modes if Path(name).name.startswith(("test_", "conftest"))]
 
 
@@ -81,8 +82,10 @@ def test_pip_installs_both(wheel: Path, tmp_path: Path) -> None:
     it.must(sys.executable, "-m", "venv", "venv")
     it.must("venv/bin/pip", "install", "--no-index", wheel)
     bank(it, tmp_path / "venv/bin/python", tmp_path / "venv/bin" / COMMAND)
+    it.rehearse(tmp_path / "venv/bin" / COMMAND)
     it.must("venv/bin/pip", "uninstall", "--yes", "jepsen-antithesis")
-    assert not (tmp_path / "venv/bin" / COMMAND).exists()
+    for program in (COMMAND, REHEARSE):
+        assert not (tmp_path / "venv/bin" / program).exists()
 
 
 def test_uv_installs_both(wheel: Path, tmp_path: Path) -> None:
@@ -103,6 +106,7 @@ def test_the_command_is_a_tool(installer: str, wheel: Path, tmp_path: Path) -> N
         it.must("pipx", "install", "--python", sys.executable, wheel)
     assert it.must(COMMAND, "--help").startswith(COMMAND)
     assert (tmp_path / ".local/bin" / COMMAND).exists()
+    it.rehearse()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ use crate::record::{self, Rehearsal, Timeline};
 use crate::schedule::Event;
 use crate::template::Template;
 use crate::timeline::{Spec, Timeline as Player};
+use crate::voidstar::Voidstar;
 use crate::{merge, properties, shrink, summary};
 use anyhow::{Context, bail};
 use nix::sys::signal::{Signal, kill};
@@ -31,9 +32,18 @@ const EXIT_INTERRUPTED: u8 = 130;
 pub struct Players {
     pids: Mutex<BTreeSet<u32>>,
     interrupted: AtomicBool,
+    /// The library in the place of `libvoidstar` is there, and wanted.
+    voidstar: bool,
 }
 
 impl Players {
+    fn new(voidstar: bool) -> Players {
+        Players {
+            voidstar,
+            ..Players::default()
+        }
+    }
+
     pub fn interrupted(&self) -> bool {
         self.interrupted.load(Ordering::SeqCst)
     }
@@ -43,6 +53,28 @@ impl Players {
         self.interrupted.store(true, Ordering::SeqCst);
         for pid in pids.iter() {
             let _ = kill(Pid::from_raw(*pid as i32), Signal::SIGTERM);
+        }
+    }
+
+    /// What the player of one timeline is told.
+    pub fn spec(&self, options: &Rehearse, seed: u64, index: u64, dir: PathBuf) -> Spec {
+        Spec {
+            index,
+            seed,
+            events: options.events.clone(),
+            templates: options.templates.clone(),
+            harness: options.harness.clone(),
+            attach: options.attach,
+            duration: options.duration,
+            commands: options.commands(),
+            parallel: options.parallel,
+            faults: options.faults().unwrap_or_default(),
+            hang: options.hang,
+            setup: options.setup,
+            restart: !options.no_restart,
+            voidstar: self.voidstar,
+            dir,
+            replay: options.replay(seed, options.events.as_deref()),
         }
     }
 
@@ -143,7 +175,7 @@ pub fn run(options: &Rehearse) -> anyhow::Result<u8> {
         shrunk: None,
     };
 
-    let players = Players::default();
+    let players = Players::new(voidstar(options, &dir));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
         .context("cannot handle signals")?;
     let handle = signals.handle();
@@ -211,7 +243,7 @@ fn play_all(
             scope.spawn(move || {
                 while let Some(index) = mine.get(next.fetch_add(1, Ordering::SeqCst) as usize) {
                     let at = dir.join("timelines").join(index.to_string());
-                    let spec = spec(options, seed.wrapping_add(*index), *index, at);
+                    let spec = players.spec(options, seed.wrapping_add(*index), *index, at);
                     let timeline = players.play(&spec, |line| progress.told(job, *index, line));
                     match timeline.transpose() {
                         None => break,
@@ -245,25 +277,18 @@ fn play_all(
     Ok(())
 }
 
-/// What the player of one timeline is told.
-pub fn spec(options: &Rehearse, seed: u64, index: u64, dir: PathBuf) -> Spec {
-    Spec {
-        index,
-        seed,
-        events: options.events.clone(),
-        templates: options.templates.clone(),
-        harness: options.harness.clone(),
-        attach: options.attach,
-        duration: options.duration,
-        commands: options.commands(),
-        parallel: options.parallel,
-        faults: options.faults().unwrap_or_default(),
-        hang: options.hang,
-        setup: options.setup,
-        restart: !options.no_restart,
-        dir,
-        replay: options.replay(seed, options.events.as_deref()),
+/// Whether players put a library in the place of `libvoidstar`. Where it cannot be had, SDKs work as they
+/// do at home.
+fn voidstar(options: &Rehearse, dir: &Path) -> bool {
+    if options.no_voidstar {
+        return false;
     }
+    // Each player makes its own, which goes with it. This one is to know, and is said once.
+    let made = Voidstar::new(dir);
+    if let Err(error) = &made {
+        eprintln!("jepsen-composer: the randomness of SDKs will not be replayed: {error:#}");
+    }
+    made.is_ok()
 }
 
 /// Short enough to be typed.

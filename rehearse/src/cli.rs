@@ -90,6 +90,11 @@ pub struct Rehearse {
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub setup: Duration,
 
+    /// Do not put a library in the place of Antithesis' libvoidstar, by LD_PRELOAD: SDKs then take their
+    /// randomness from the machine
+    #[arg(long)]
+    pub no_voidstar: bool,
+
     /// Do not start a harness again that a fault ended
     #[arg(long)]
     pub no_restart: bool,
@@ -219,7 +224,11 @@ impl Rehearse {
         if let Some(events) = events {
             option("events", events.join(","));
         }
-        for (name, given) in [("attach", self.attach), ("no-restart", self.no_restart)] {
+        for (name, given) in [
+            ("attach", self.attach),
+            ("no-restart", self.no_restart),
+            ("no-voidstar", self.no_voidstar),
+        ] {
             if given {
                 words.push(format!("--{name}"));
             }
@@ -276,7 +285,7 @@ mod tests {
     #[test]
     fn a_replay_line_is_understood_as_it_was_meant() {
         let line = "jepsen-composer rehearse --seed 7 --faults all --commands 9 --hang 2.5 \
-                    --no-restart /t -- sh -c {dir}";
+                    --no-restart --no-voidstar /t -- sh -c {dir}";
         let parse = |line: &str| match Cli::try_parse_from(line.split(' ')).unwrap().command {
             Command::Rehearse(rehearse) => rehearse,
             _ => unreachable!(),
@@ -284,7 +293,7 @@ mod tests {
         let first = parse(line);
         let replay = first.replay(12, Some(&["first".to_owned(), "3f".to_owned()]));
         assert!(
-            replay.ends_with("--no-restart /t -- sh -c '{dir}'"),
+            replay.ends_with("--no-restart --no-voidstar /t -- sh -c '{dir}'"),
             "{replay}"
         );
         let second = parse(&replay.replace('\'', ""));

@@ -52,6 +52,17 @@ impl Draw {
     }
 }
 
+/// One number of the seed and a name, for what is drawn outside of the plan.
+pub fn number(seed: u64, name: [u64; 2]) -> u64 {
+    let mut key = [0; 32];
+    // No stream of the plan has a third word.
+    let words = [seed, name[1], name[0]];
+    for (bytes, word) in key.chunks_exact_mut(8).zip(words) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    ChaCha8Rng::from_seed(key).next_u64()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

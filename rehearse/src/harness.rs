@@ -1,7 +1,7 @@
 //! The harness: how it is started, what it is told, when it is ready, and what it leaves.
 
 use crate::proc::OWNER;
-use crate::process::{antithesis_output, signal_group};
+use crate::process::{Sdk, signal_group};
 use crate::record::Status;
 use anyhow::Context;
 use nix::sys::signal::Signal;
@@ -40,7 +40,7 @@ impl Harness {
         dir: &Path,
         run: u32,
         environment: &[(OsString, OsString)],
-        output: &Path,
+        sdk: &Sdk,
     ) -> anyhow::Result<Harness> {
         let shown = arguments[0].to_string_lossy().into_owned();
         let log = dir.join(format!("harness-{run}.log"));
@@ -64,7 +64,7 @@ impl Harness {
                 .process_group(0)
                 .envs(environment.iter().map(|(key, value)| (key, value)))
                 .env(OWNER, "harness");
-            antithesis_output(&mut command, output)?;
+            sdk.give(&mut command)?;
             Ok(command.spawn()?.id() as i32)
         };
         let pid = start().with_context(|| format!("cannot start the harness {shown}"))?;

@@ -32,6 +32,7 @@ mod signals;
 mod summary;
 mod template;
 mod timeline;
+mod voidstar;
 mod watch;
 
 use anyhow::bail;

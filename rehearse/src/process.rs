@@ -1,7 +1,7 @@
 //! One running test command: its process group, its output, its standard input.
 
-use crate::fallback;
 use crate::proc::OWNER;
+use crate::{fallback, voidstar};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
@@ -98,8 +98,7 @@ impl Output {
 /// What a command runs with.
 pub struct Surroundings<'a> {
     pub environment: &'a [(OsString, OsString)],
-    /// Where its SDK output goes.
-    pub antithesis: PathBuf,
+    pub sdk: Sdk,
     /// Where output that is too long to be shown goes.
     pub outputs: &'a Path,
 }
@@ -125,7 +124,7 @@ impl Running {
             .process_group(0)
             .envs(around.environment.iter().map(|(key, value)| (key, value)))
             .env(OWNER, format!("command {id}"));
-        antithesis_output(&mut command, &around.antithesis)?;
+        around.sdk.give(&mut command)?;
         let mut child = command.spawn()?;
         let output = |name: &str| around.outputs.join(format!("{id}.{name}"));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -142,14 +141,26 @@ impl Running {
     }
 }
 
-/// Sends a process' SDK output to a directory of its own, by the variable that Antithesis sets and by
-/// the one that its SDKs read outside of it.
-pub fn antithesis_output(command: &mut Command, directory: &Path) -> io::Result<()> {
-    std::fs::create_dir_all(directory)?;
-    command
-        .env(fallback::OUTPUT_DIR, directory)
-        .env(fallback::LOCAL_OUTPUT, directory.join(fallback::FILE));
-    Ok(())
+/// What Antithesis' SDKs in a process find.
+pub struct Sdk {
+    /// Where their output goes: a directory of the process' own.
+    pub output: PathBuf,
+    pub voidstar: Option<voidstar::Loaded>,
+}
+
+impl Sdk {
+    /// By the variable that Antithesis sets and by the one that its SDKs read outside of it, for those that
+    /// cannot load `libvoidstar`.
+    pub fn give(&self, command: &mut Command) -> io::Result<()> {
+        std::fs::create_dir_all(&self.output)?;
+        command
+            .env(fallback::OUTPUT_DIR, &self.output)
+            .env(fallback::LOCAL_OUTPUT, self.output.join(fallback::FILE));
+        if let Some(voidstar) = &self.voidstar {
+            voidstar.give(command, &self.output);
+        }
+        Ok(())
+    }
 }
 
 /// A child that has ended.

@@ -1,7 +1,7 @@
 //! Reduces a timeline that fails to the fewest decisions that still fail: delta debugging (Zeller's
 //! ddmin) over the events of its plan.
 
-use crate::campaign::{Players, spec};
+use crate::campaign::Players;
 use crate::cli::Rehearse;
 use crate::progress::Progress;
 use crate::record::{Shrunk, Timeline, Verdict};
@@ -35,7 +35,7 @@ pub fn shrink(
             attempts += 1;
             let place = tempfile::tempdir()?;
             let dir = place.path().join("timelines/0");
-            let mut spec = spec(options, timeline.seed, 0, dir);
+            let mut spec = players.spec(options, timeline.seed, 0, dir);
             spec.events = Some(events.to_vec());
             let Some(played) = players.play(&spec, |_| {})? else {
                 return Ok(false);

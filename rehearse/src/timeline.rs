@@ -8,13 +8,14 @@
 use crate::faults::{Fault, FaultKind};
 use crate::hangs::{self, Party};
 use crate::harness::{Awaited, Harness};
-use crate::process::{Running, Surroundings, reap, signal_group};
+use crate::process::{Running, Sdk, Surroundings, reap, signal_group};
 use crate::quiet::StopFaults;
 use crate::record::{self, Status};
 use crate::schedule::{Event, Kept, Plan, Settings, Start};
 use crate::sdk::{Said, Stream};
 use crate::signals::Signals;
 use crate::template::{Kind, Template, TestCommand};
+use crate::voidstar::{self, Voidstar, Who};
 use crate::{fallback, proc, protocol, watch};
 use anyhow::Context;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -65,6 +66,8 @@ pub struct Spec {
     pub hang: Duration,
     pub setup: Duration,
     pub restart: bool,
+    /// Put a library in the place of `libvoidstar`.
+    pub voidstar: bool,
     /// Where outputs and what the harness writes go.
     pub dir: PathBuf,
     pub replay: String,
@@ -134,6 +137,7 @@ pub struct Timeline<'a> {
     scratch: tempfile::TempDir,
     control: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    voidstar: Option<Voidstar>,
     /// Template directories in whose place another one is used.
     shadows: BTreeMap<PathBuf, PathBuf>,
     outputs: PathBuf,
@@ -213,6 +217,10 @@ impl<'a> Timeline<'a> {
             evidence: Evidence::default(),
             control,
             environment,
+            voidstar: spec
+                .voidstar
+                .then(|| Voidstar::new(&spec.dir))
+                .transpose()?,
             shadows: shadows(spec, &scratch)?,
             scratch,
             outputs,
@@ -259,7 +267,7 @@ impl<'a> Timeline<'a> {
         if let Some(first) = self.plan.first
             && self.decide(Event::First)
         {
-            self.start(first, None);
+            self.start(Event::First, first, None);
             self.await_none(|_| true)?;
         }
         self.faults_on = true;
@@ -341,7 +349,7 @@ impl<'a> Timeline<'a> {
             &self.spec.dir,
             run,
             &self.environment,
-            &output,
+            &self.sdk(output.clone(), Who::Harness(run)),
         )?;
         self.watch.output(&output);
         self.streams.push(Stream::of(&output));
@@ -390,6 +398,18 @@ impl<'a> Timeline<'a> {
             format!("the harness (pid {pid}) still ran {seconds} s after SIGTERM: {why}"),
         ));
         self.kill_harness();
+    }
+
+    /// What an SDK in a process that is to be started gets.
+    fn sdk(&self, output: PathBuf, who: Who) -> Sdk {
+        Sdk {
+            output,
+            voidstar: self.voidstar.as_ref().map(|voidstar| voidstar::Loaded {
+                library: voidstar.library(),
+                timeline: self.spec.seed,
+                who,
+            }),
+        }
     }
 
     fn harness_runs_as(&self, pid: i32) -> bool {
@@ -507,7 +527,7 @@ impl<'a> Timeline<'a> {
             }
             if self.decide(Event::Start(k)) {
                 let fault = start.fault.filter(|_| self.decide(Event::Fault(k)));
-                self.start(start.command, fault);
+                self.start(Event::Start(k), start.command, fault);
             }
             // What has happened meanwhile, without waiting.
             self.pump(Some(Instant::now()))?;
@@ -584,7 +604,7 @@ impl<'a> Timeline<'a> {
         self.no_more_faults()?;
         self.decide(Event::End);
         self.record.outcome = kind.name().to_owned();
-        self.start(command, None);
+        self.start(Event::End, command, None);
         self.await_none(|_| true)
     }
 
@@ -656,7 +676,7 @@ impl<'a> Timeline<'a> {
 
     // One command.
 
-    fn start(&mut self, index: usize, fault: Option<Fault>) {
+    fn start(&mut self, event: Event, index: usize, fault: Option<Fault>) {
         let command = &self.commands[index];
         let id = self.record.commands.len();
         let mut record = record::Command {
@@ -674,7 +694,7 @@ impl<'a> Timeline<'a> {
         let output = self.scratch.path().join("antithesis").join(id.to_string());
         let around = Surroundings {
             environment: &self.environment,
-            antithesis: output,
+            sdk: self.sdk(output, Who::Command(event)),
             outputs: &self.outputs,
         };
         let program = fs::canonicalize(program.parent().unwrap_or(Path::new(".")))

@@ -91,7 +91,7 @@ def voidstar(tmp_path_factory: pytest.TempPathFactory) -> str:
     if compiler is None:
         pytest.skip("there is no C compiler")
     library = tmp_path_factory.mktemp("voidstar") / "libvoidstar.so"
-    source = ROOT / "tests" / "c" / "voidstar.c"
+    source = ROOT / "rehearse" / "voidstar" / "voidstar.c"
     subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
     return str(library)
 
@@ -154,6 +154,13 @@ class TestRandomness:
             "from jepsen_antithesis import antithesis\n"
             "print(*(antithesis.random() for _ in range(5)))"
         )
+        env = {"VOIDSTAR_SEED": str(CASES["random"]["seed"]), "LD_PRELOAD": voidstar}
+        status, out = driver.python("-c", program, **env).result()
+        assert (status, out.split()) == (0, CASES["random"]["numbers"])
+
+    def test_of_the_official_package_is_too(self, driver: Driver, voidstar: str) -> None:
+        pytest.importorskip("antithesis", reason="Antithesis' package is not installed")
+        program = "from antithesis.random import get_random as r; print(*(r() for _ in range(5)))"
         env = {"VOIDSTAR_SEED": str(CASES["random"]["seed"]), "LD_PRELOAD": voidstar}
         status, out = driver.python("-c", program, **env).result()
         assert (status, out.split()) == (0, CASES["random"]["numbers"])

@@ -211,8 +211,9 @@ class AntithesisTest {
     Path library = tmp.resolve("libvoidstar.so");
     Process compiler =
         new ProcessBuilder(
-                "cc", "-shared", "-fPIC", "-O1", "-o", library.toString(),
-                root().resolve("tests/c/voidstar.c").toString(), "-ldl")
+                "cc", "-shared", "-fPIC", "-O1", "-Wl,-soname,/usr/lib/libvoidstar.so", "-o",
+                library.toString(),
+                root().resolve("rehearse/voidstar/voidstar.c").toString(), "-ldl")
             .redirectErrorStream(true)
             .start();
     String said = new String(compiler.getInputStream().readAllBytes(), StandardCharsets.UTF_8);
@@ -267,6 +268,19 @@ class AntithesisTest {
   void theOfficialSdkWritesTheAgreedLines() throws Exception {
     Path file = tmp.resolve("lines");
     run(OfficialCalls.class, Map.of("ANTITHESIS_SDK_LOCAL_OUTPUT", file.toString()), calls());
+    assertOfficial(file);
+  }
+
+  @Test
+  void theOfficialSdkGivesLibvoidstarTheAgreedLines() throws Exception {
+    Path file = tmp.resolve("lines");
+    Map<String, String> environment =
+        Map.of("LD_PRELOAD", voidstar().toString(), "VOIDSTAR_LINES", file.toString());
+    run(OfficialCalls.class, environment, calls());
+    assertOfficial(file);
+  }
+
+  private static void assertOfficial(Path file) throws Exception {
     List<JsonNode> lines = lines(file);
     JsonNode first = lines.remove(0);
     assertEquals("Java", languageOf(first).get("name").textValue());
