@@ -14,6 +14,7 @@ import time
 from email.utils import formatdate
 from pathlib import Path
 
+import licences
 import tree
 from native import Built
 from project import ABI, LIBRARY, ROOT, SUMMARY, VERSION, run
@@ -31,6 +32,7 @@ def package(built: Built, host: Built, work: Path, dist: Path, date: int) -> Non
     doc = work / "usr/share/doc" / NAME
     doc.mkdir(parents=True)
     (doc / "copyright").write_text(_copyright(date))
+    (doc / licences.NAME).write_text(licences.third_party())
     (doc / "README.md").write_bytes((ROOT / "README.md").read_bytes())
     _gzip(doc / "changelog", _changelog(date).encode())
 
@@ -98,4 +100,6 @@ def _copyright(date: int) -> str:
         "License: Apache-2.0\n"
         " On Debian systems, the full text of the Apache License 2.0 is in\n"
         " /usr/share/common-licenses/Apache-2.0.\n"
+        "Comment:\n"
+        f" What is compiled in, and its licences, is in /usr/share/doc/{NAME}/{licences.NAME}.\n"
     )

@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import licences
 from native import Built
 from project import LIBRARY, ROOT, VERSION, run
 
@@ -17,6 +18,9 @@ def jar(builds: list[Built], work: Path, dist: Path, date: int) -> None:
     for built in builds:
         (natives / built.target.jar_dir).mkdir(parents=True)
         shutil.copyfile(built.shared, natives / built.target.jar_dir / f"{LIBRARY}.so")
+    (natives / "META-INF").mkdir()
+    shutil.copyfile(ROOT / "LICENSE", natives / "META-INF/LICENSE")
+    (natives / "META-INF" / licences.NAME).write_text(licences.third_party())
     # A copy: what lies in the checkout's target directory belongs to the developer's own build.
     source = work / "jvm"
     shutil.copytree(ROOT / "bindings" / "jvm", source, ignore=shutil.ignore_patterns("target"))

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import archive
+import licences
 import tree
 from native import Built
 from project import ROOT, VERSION
@@ -24,5 +25,6 @@ def tarball(built: Built, host: Built, work: Path, dist: Path, date: int) -> Non
     )
     for name in ("LICENSE", "README.md", "CHANGELOG.md"):
         shutil.copyfile(ROOT / name, work / name)
+    (work / licences.NAME).write_text(licences.third_party())
     name = f"jepsen-antithesis-{VERSION}-{built.target.name}"
     (dist / f"{name}.tar.gz").write_bytes(archive.tar_gz(work, name, date))

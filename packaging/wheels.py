@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import archive
+import licences
 from native import Built
 from project import COMMAND, LIBRARY, REHEARSE, ROOT, VERSION, run
 
@@ -40,13 +41,15 @@ def sdist(work: Path, dist: Path, date: int) -> Path:
 def wheel(sdist: Path, built: Built, work: Path, dist: Path, date: int) -> None:
     with tarfile.open(sdist) as tar:
         tar.extractall(work, filter="data")
+    source = work / sdist.name.removesuffix(".tar.gz")
+    (source / licences.NAME).write_text(licences.third_party())
     files = work / "files"
     files.mkdir()
     shutil.copy(built.shared, files / f"{LIBRARY}.so")
     shutil.copy(built.command, files / COMMAND)
     shutil.copy(built.rehearse, files / REHEARSE)
     _build(
-        *("--wheel", work / sdist.name.removesuffix(".tar.gz"), dist, date),
+        *("--wheel", source, dist, date),
         JEPSEN_ANTITHESIS_PREBUILT=str(files),
         JEPSEN_ANTITHESIS_PLATFORM=built.target.wheel_tag,
     )

@@ -39,7 +39,14 @@ def test_a_tarball_holds_everything(target: Target, prefix: Path) -> None:
     names = {str(path.relative_to(prefix)) for path in prefix.rglob("*") if not path.is_dir()}
     composer = "share/jepsen-antithesis/composer"
     assert names >= {
-        *("LICENSE", "README.md", "CHANGELOG.md", f"bin/{COMMAND}", "include/jepsen_antithesis.h"),
+        *(
+            "LICENSE",
+            "LICENSE-THIRD-PARTY",
+            "README.md",
+            "CHANGELOG.md",
+            f"bin/{COMMAND}",
+            "include/jepsen_antithesis.h",
+        ),
         f"bin/{REHEARSE}",
         *(f"lib/{LIBRARY}.a", f"lib/{LIBRARY}.so", f"lib/{LIBRARY}.so.{ABI}"),
         *("lib/pkgconfig/jepsen-antithesis.pc", f"{composer}/op", f"{composer}/check"),

@@ -29,6 +29,11 @@ def test_the_jar_holds_each_library(target: Target, prefix: Path, dist: Path) ->
     )
 
 
+def test_the_jar_holds_the_licences(dist: Path) -> None:
+    with zipfile.ZipFile(dist / f"{JAR}.jar") as jar:
+        assert {"META-INF/LICENSE", "META-INF/LICENSE-THIRD-PARTY"} <= set(jar.namelist())
+
+
 def test_the_sources_are_sources(dist: Path) -> None:
     with zipfile.ZipFile(dist / f"{JAR}-sources.jar") as jar:
         names = jar.namelist()

@@ -43,6 +43,7 @@ def test_a_wheel_holds_everything(target: Target, dist: Path) -> None:
         f"jepsen_antithesis/{LIBRARY}.so",
         "jepsen_antithesis/py.typed",
         f"{info}.dist-info/licenses/LICENSE",
+        f"{info}.dist-info/licenses/LICENSE-THIRD-PARTY",
     ):
         assert name in modes
     sources = ROOT / "bindings/python/src"
