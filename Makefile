@@ -78,7 +78,7 @@ test-report: $(VENV)/.made
 
 # Who watches and who sleeps, in every interleaving of a few threads.
 test-model:
-	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile tool --target-dir target/loom --package jepsen-antithesis --lib leader_followers
+	RUSTFLAGS="--cfg loom" $(CARGO) test --locked --profile loom --target-dir target/loom --package jepsen-antithesis --lib leader_followers
 
 # The stated Rust version builds what users build: library, command and Rust example.
 test-msrv:
@@ -101,7 +101,8 @@ test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
 	$(VENV)/ruff format --check $(PYTHON_CONFIG)
 	cd bindings/python && ../../$(VENV)/mypy
-	$(VENV)/python -m pytest -q bindings/python
+	# Most of them wait for processes; a file's tests share what it starts.
+	$(VENV)/python -m pytest -q -n 3 --dist loadfile bindings/python
 
 test-jvm: all
 	$(MVN) -f bindings/jvm/pom.xml test
