@@ -97,11 +97,11 @@ $(VENV)/.made: bindings/python/dev-requirements.txt
 
 PYTHON_CONFIG := --config bindings/python/pyproject.toml bindings/python docs/api examples packaging rehearse/tests/report
 
+# Most of the tests wait for processes; those of a file share what it starts.
 test-python: all $(VENV)/.made
 	$(VENV)/ruff check $(PYTHON_CONFIG)
 	$(VENV)/ruff format --check $(PYTHON_CONFIG)
 	cd bindings/python && ../../$(VENV)/mypy
-	# Most of them wait for processes; a file's tests share what it starts.
 	$(VENV)/python -m pytest -q -n 3 --dist loadfile bindings/python
 
 test-jvm: all

@@ -61,10 +61,12 @@ def _shared(found: Mapping[str, Any]) -> Op:
         if type(word) is str:
             op[key] = sys.intern(word)
     value = op.get("value")
-    if type(value) is list and op.get("f") == "txn":
+    if type(value) is list:
+        # The f of micro-operations. What begins with something else has none.
         for micro_op in value:
-            if type(micro_op) is list and micro_op and type(micro_op[0]) is str:
-                micro_op[0] = sys.intern(micro_op[0])
+            if type(micro_op) is not list or not micro_op or type(micro_op[0]) is not str:
+                break
+            micro_op[0] = sys.intern(micro_op[0])
     return op
 
 

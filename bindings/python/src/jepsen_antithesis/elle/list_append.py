@@ -15,11 +15,12 @@ from typing import Any
 from ..checker.checking import Opts, Result
 from ..edn import Keyword
 from ..types import Op
+from . import words
 from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, MicroOp, Transactions, Txn
-from .words import micro_op, shown, shown_value
+from .words import shown, shown_value
 
 APPEND = "append"
 
@@ -29,7 +30,7 @@ _INIT: Any = object()
 
 def check(history: Iterable[Op], options: Options, opts: Opts) -> Result:
     """The verdict on `history`; see `checker.list_append`."""
-    txns = Transactions(history, APPEND)
+    txns = Transactions(history, APPEND, unique=True)
     analysis = ListAppend(txns)
     found: Anomalies = {
         "duplicate-elements": analysis.duplicates(),
@@ -276,7 +277,7 @@ class ListAppend(Analysis):
             if not failed.keys().isdisjoint(m[2]):
                 for element in m[2]:
                     if element in failed:
-                        found.append(self._read_of(op, m, element, failed[element], "which failed"))
+                        found.append(_read_of(op, m, element, failed[element], "which failed"))
         return found
 
     def intermediate_reads(self) -> list[Case]:
@@ -288,15 +289,8 @@ class ListAppend(Analysis):
             writer = intermediate[m[1]].get(element)
             if writer is not None and writer is not op:
                 why = "which went on to append more"
-                found.append(self._read_of(op, m, element, writer, why))
+                found.append(_read_of(op, m, element, writer, why))
         return found
-
-    def _read_of(self, op: Op, m: MicroOp, element: Any, writer: Op, which: str) -> Case:
-        why = (
-            f"{shown(op)} read {shown_value(element)} in key {shown_value(m[1])}, appended by "
-            f"{shown(writer)}, {which}."
-        )
-        return {"op": op, "mop": m, "writer": writer, "element": element, "explanation": why}
 
     def groups(self) -> Iterator[Group]:
         """The dependencies by data."""
@@ -392,13 +386,12 @@ def _version(value: Any) -> Hashable:
     return tuple(value or ())
 
 
+def _read_of(op: Op, m: MicroOp, element: Any, writer: Op, which: str) -> Case:
+    return words.read_of(op, m, element, writer, "appended", which, element=element)
+
+
 def _lost_update(case: Case) -> Case:
-    txns = "; ".join(map(shown, case["txns"]))
-    why = (
-        f"Several transactions read {shown_value(case['value'] or [])} as the value of key "
-        f"{shown_value(case['key'])}, and then appended to it: {txns}."
-    )
-    return {**case, "explanation": why}
+    return words.lost_update(case, case["value"] or [], "appended to it")
 
 
 def _internal(op: Op, txn: Txn) -> Case | None:
@@ -416,11 +409,8 @@ def _internal(op: Op, txn: Txn) -> Case | None:
         read = list(value or ())
         if (whole and read != known) or (known and read[-len(known) :] != known):
             expected = [*known] if whole else [Keyword("..."), *known]
-            why = f"{shown(op)} read {micro_op(m)}, but what it did before needs it to be "
-            why += (
-                f"{shown_value(known)}." if whole else f"a list that ends in {shown_value(known)}."
-            )
-            return {"op": op, "mop": m, "expected": expected, "explanation": why}
+            needed = shown_value(known) if whole else f"a list that ends in {shown_value(known)}"
+            return words.internal(op, m, expected, needed)
         states[key] = (read, True)
     return None
 
@@ -434,9 +424,7 @@ def _future_read(op: Op, txn: Txn) -> Case | None:
         if f == APPEND:
             for read in reads.get(key, ()):
                 if value in read[2]:
-                    why = f"{shown(op)} read {shown_value(value)} in key {shown_value(key)} before "
-                    why += "it appended that."
-                    return {"op": op, "mop": read, "element": value, "explanation": why}
+                    return words.future_read(op, read, value, "appended")
         elif value:
             reads.setdefault(key, []).append([f, key, value])
     return None

@@ -13,11 +13,12 @@ from typing import Any, TypeAlias
 from ..checker.checking import Opts, Result
 from ..edn import Keyword
 from ..types import Op
+from . import words
 from .generate import transactions
 from .graph import RW, WR, WW, Analysis, Group, components
 from .results import Anomalies, Options, judge
 from .transactions import READ, Case, Transactions, Txn, ext_reads, ext_writes
-from .words import micro_op, shown, shown_value
+from .words import shown, shown_value
 
 WRITE = "w"
 
@@ -47,8 +48,8 @@ def check(
         )
         found: Anomalies = {
             "cyclic-versions": analysis.cyclic,
-            "G1a": _aborted_reads(txns),
-            "G1b": _intermediate_reads(txns),
+            "G1a": _reads_of(txns, txns.failed_writes(), "which failed"),
+            "G1b": _reads_of(txns, txns.intermediate_writes(), "which went on to write more"),
             "internal": [c for _, op, txn in txns.succeeded() if (c := _internal(op, txn))],
             "future-read": [c for _, op, txn in txns.succeeded() if (c := _future_read(op, txn))],
             "lost-update": [_lost_update(c) for c in txns.lost_updates(_version)],
@@ -337,47 +338,21 @@ def _version(value: Any) -> Hashable:
     return value
 
 
-def _aborted_reads(txns: Transactions) -> list[Case]:
-    """Reads of what a failed transaction wrote."""
-    failed = txns.failed_writes()
+def _reads_of(txns: Transactions, writers: dict[Any, dict[Any, Op]], which: str) -> list[Case]:
+    """Reads of what others should have kept to themselves: by key and value, who wrote it."""
     found = []
-    if failed:
-        for _, op, txn in txns.succeeded():
-            for m in txn:
-                if m[0] == READ and m[2] is not None and m[2] in failed.get(m[1], {}):
-                    found.append(_read_of(op, m, failed[m[1]][m[2]], "which failed"))
-    return found
-
-
-def _intermediate_reads(txns: Transactions) -> list[Case]:
-    """Reads of what the transaction that wrote it wrote over."""
-    intermediate = txns.intermediate_writes()
-    found = []
-    if intermediate:
+    if writers:
         for _, op, txn in txns.succeeded():
             for m in txn:
                 if m[0] == READ and m[2] is not None:
-                    writer = intermediate.get(m[1], {}).get(m[2])
+                    writer = writers.get(m[1], {}).get(m[2])
                     if writer is not None and writer is not op:
-                        found.append(_read_of(op, m, writer, "which went on to write more"))
+                        found.append(words.read_of(op, m, m[2], writer, "written", which))
     return found
 
 
-def _read_of(op: Op, m: Any, writer: Op, which: str) -> Case:
-    why = (
-        f"{shown(op)} read {shown_value(m[2])} in key {shown_value(m[1])}, written by "
-        f"{shown(writer)}, {which}."
-    )
-    return {"op": op, "mop": m, "writer": writer, "explanation": why}
-
-
 def _lost_update(case: Case) -> Case:
-    txns = "; ".join(map(shown, case["txns"]))
-    why = (
-        f"Several transactions read {shown_value(case['value'])} as the value of key "
-        f"{shown_value(case['key'])}, and then wrote it: {txns}."
-    )
-    return {**case, "explanation": why}
+    return words.lost_update(case, case["value"], "wrote it")
 
 
 def _internal(op: Op, txn: Txn) -> Case | None:
@@ -388,9 +363,7 @@ def _internal(op: Op, txn: Txn) -> Case | None:
     for m in txn:
         f, key, value = m
         if f == READ and key in states and states[key] != value:
-            why = f"{shown(op)} read {micro_op(m)}, but what it did before needs it to be "
-            why += f"{shown_value(states[key])}."
-            return {"op": op, "mop": m, "expected": states[key], "explanation": why}
+            return words.internal(op, m, states[key], shown_value(states[key]))
         states[key] = value
     return None
 
@@ -409,8 +382,5 @@ def _future_read(op: Op, txn: Txn) -> Case | None:
         else:
             written.setdefault(key, set()).add(value)
             if value in reads.get(key, {}):
-                why = f"{shown(op)} read {shown_value(value)} in key {shown_value(key)} before it "
-                why += "wrote that."
-                read = reads[key][value]
-                return {"op": op, "mop": read, "element": value, "explanation": why}
+                return words.future_read(op, reads[key][value], value, "wrote")
     return None

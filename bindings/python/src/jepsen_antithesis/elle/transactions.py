@@ -26,13 +26,15 @@ READ = "r"
 
 
 class Transactions:
-    """What a history consists of. `write` is the ``f`` of writes.
+    """What a history consists of. `write` is the ``f`` of writes; if they are to be `unique`, no
+    value may be written to a key twice, whatever becomes of it.
 
     ValueError, in words, for what is no history of such transactions.
     """
 
-    def __init__(self, history: Iterable[Op], write: str) -> None:
+    def __init__(self, history: Iterable[Op], write: str, *, unique: bool = False) -> None:
         self.write = write
+        self._unique = unique
         # The completions of those that may have happened. An invocation that never ended comes
         # last, and has itself with the type info for a completion.
         self.ops: list[Op] = []
@@ -59,7 +61,7 @@ class Transactions:
             process = op["process"]
             if op["type"] == "invoke":
                 if process in running:
-                    self._complete(running.pop(process), None)
+                    self._add_unfinished(*running.pop(process))
                 running[process] = (op, len(self.events), succeeded)
                 self.events.append(0)
                 self._check_unique(op, self._txn(op), written)
@@ -76,11 +78,10 @@ class Transactions:
                 self.ok[node] = 1
                 self.events.append(-1 - node)
         for left in running.values():
-            self._complete(left, None)
+            self._add_unfinished(*left)
 
-    def _complete(self, running: tuple[Op, int, bool], op: Op | None) -> None:
+    def _add_unfinished(self, invocation: Op, slot: int, preceded: bool) -> None:
         """Adds a transaction that never ended."""
-        invocation, slot, preceded = running
         self.ordered = self.ordered or preceded
         self._add({**invocation, "type": "info"}, self._txn(invocation), invocation, slot)
 
@@ -155,7 +156,7 @@ class Transactions:
                 )
             again = False
             try:
-                if self.write == "append":
+                if self._unique:
                     values = written.setdefault(key, set())
                     again = value in values
                     values.add(value)

@@ -1,4 +1,4 @@
-"""Transactions in words."""
+"""Transactions in words, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from .. import edn
 from ..types import Op
-from .transactions import MicroOp
+from .transactions import Case, MicroOp
 
 _SHOWN = 16
 """Of a list, so many elements at its end are shown."""
@@ -32,3 +32,38 @@ def shown_value(it: Any, most: int = _SHOWN) -> str:
         return f"[{' '.join([*parts, *(shown_value(part, most) for part in it[-most:])])}]"
     written = edn.dumps(it)
     return written if len(written) <= 80 else f"{written[:79]}…"
+
+
+def read_of(
+    op: Op, m: MicroOp, value: Any, writer: Op, written: str, which: str, **more: Any
+) -> Case:
+    """That `op` read in `m` a value that `writer` has `written`, and should not have."""
+    why = (
+        f"{shown(op)} read {shown_value(value)} in key {shown_value(m[1])}, {written} by "
+        f"{shown(writer)}, {which}."
+    )
+    return {"op": op, "mop": m, "writer": writer, **more, "explanation": why}
+
+
+def lost_update(case: Case, value: Any, wrote: str) -> Case:
+    """That the transactions of `case` read the same `value`, and then all `wrote`."""
+    txns = "; ".join(map(shown, case["txns"]))
+    why = (
+        f"Several transactions read {shown_value(value)} as the value of key "
+        f"{shown_value(case['key'])}, and then {wrote}: {txns}."
+    )
+    return {**case, "explanation": why}
+
+
+def internal(op: Op, m: MicroOp, expected: Any, needed: str) -> Case:
+    """That `op` read in `m` something else than what it did before left."""
+    why = f"{shown(op)} read {micro_op(m)}, but what it did before needs it to be {needed}."
+    return {"op": op, "mop": m, "expected": expected, "explanation": why}
+
+
+def future_read(op: Op, m: MicroOp, value: Any, wrote: str) -> Case:
+    """That `op` read in `m` a value that it `wrote` only later."""
+    why = (
+        f"{shown(op)} read {shown_value(value)} in key {shown_value(m[1])} before it {wrote} that."
+    )
+    return {"op": op, "mop": m, "element": value, "explanation": why}
